@@ -2,4 +2,6 @@
 //!
 //! One direction of data: a source reports typed events ([`model`]), the rest follows from the current objects.
 
+pub mod datapath;
+pub mod maps;
 pub mod model;

@@ -1,3 +1,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
-//! Placeholder.
+//! Consistent hashing.
+
+pub mod hash;
+pub mod slot;
