@@ -35,7 +35,7 @@ failed_in() { awk '/^ *(Running|Doc-tests) / {n++} /^test result: / {n += $6 - 1
 # a library or program), and with the programs that they start.
 gather_binaries() {
     local line name program
-    step "build the tests" cargo test "${selection[@]}" --no-run
+    step "build the tests" cargo test -q "${selection[@]}" --no-run
     rm -rf "$logs/binaries"
     mkdir -p "$logs/binaries"
     cargo test "${selection[@]}" --no-run --message-format=json 2>/dev/null |
@@ -56,7 +56,7 @@ tier_unit() {
     "$root/scripts/setup" build check
     use_rust || die "no Rust of $rust_min or newer"
     "$root/scripts/check" || why="scripts/check failed"
-    step "build the tests" cargo test "${selection[@]}" --no-run || { close unit 0 1 "the build failed"; return; }
+    step "build the tests" cargo test -q "${selection[@]}" --no-run || { close unit 0 1 "the build failed${why:+, $why}"; return; }
     cargo test "${selection[@]}" --no-fail-fast 2>&1 | harness "$logs/unit.log" || true
     close unit "$(passed_in "$logs/unit.log")" "$(failed_in "$logs/unit.log")" "$why"
 }
