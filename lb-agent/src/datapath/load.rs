@@ -147,7 +147,9 @@ fn verify(name: &str, program: &mut Program) -> Result<LoadedProgram, LoadError>
 /// Below 5.11 maps count against RLIMIT_MEMLOCK. Where it cannot be raised, the kernel's own error says so.
 fn raise_memlock() {
     use nix::sys::resource::{Resource, setrlimit};
-    drop(setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY));
+    if let Err(errno) = setrlimit(Resource::RLIMIT_MEMLOCK, libc::RLIM_INFINITY, libc::RLIM_INFINITY) {
+        tracing::debug!(%errno, "RLIMIT_MEMLOCK stays as it is");
+    }
 }
 
 /// Writes an error with its causes in one line; the verifier's log is among them.

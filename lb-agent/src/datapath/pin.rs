@@ -82,9 +82,12 @@ impl Pins {
         }
         fs::create_dir_all(dir).map_err(io(dir))?;
         let file = File::open(dir).map_err(io(dir))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => PinError::Held { path: dir.to_owned() },
-            errno => PinError::Io { path: dir.to_owned(), source: errno.into() },
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == nix::errno::Errno::EWOULDBLOCK {
+                PinError::Held { path: dir.to_owned() }
+            } else {
+                PinError::Io { path: dir.to_owned(), source: errno.into() }
+            }
         })?;
         let root = dir.join(format!("v{}", abi::VERSION));
         let pins = Self { root, _lock: lock };
