@@ -3,3 +3,5 @@
 //! One direction of data: a source reports typed events ([`model`]), the rest follows from the current objects.
 
 pub mod model;
+pub mod problem;
+pub mod select;
