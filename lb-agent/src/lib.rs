@@ -5,3 +5,5 @@
 pub mod datapath;
 pub mod maps;
 pub mod model;
+pub mod problem;
+pub mod select;
