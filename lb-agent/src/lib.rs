@@ -2,6 +2,7 @@
 //!
 //! One direction of data: a source reports typed events ([`model`]), the rest follows from the current objects.
 
+pub mod k8s;
 pub mod model;
 pub mod problem;
 pub mod select;
