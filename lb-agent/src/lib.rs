@@ -3,6 +3,7 @@
 //! One direction of data: a source reports typed events ([`model`]), the rest follows from the current objects.
 
 pub mod datapath;
+pub mod k8s;
 pub mod maps;
 pub mod model;
 pub mod problem;
