@@ -92,17 +92,8 @@ impl<A: Address> Fake<A> {
     }
 
     /// Publishes a frontend.
-    pub(crate) fn publish(
-        &self,
-        address: A,
-        port: u16,
-        protocol: u8,
-        kind: Kind,
-        word_flags: u8,
-        line: u32,
-        generation: u32,
-    ) {
-        let key = FrontendKey::new(address, port, protocol, scope::INTERNAL);
+    pub(crate) fn publish(&self, at: (A, u16, u8), kind: Kind, word_flags: u8, line: u32, generation: u32) {
+        let key = FrontendKey::new(at.0, at.1, at.2, scope::INTERNAL);
         let word = Word::new(line, kind, word_flags, generation, key.fingerprint());
         self.frontends.borrow_mut().insert(key, word);
     }
