@@ -2,4 +2,14 @@
 //!
 //! One direction of data: a source reports typed events ([`model`]), the rest follows from the current objects.
 
+pub mod api;
+pub mod args;
+pub mod config;
+pub mod ctl;
+pub mod health;
+pub mod logging;
+pub mod metrics;
 pub mod model;
+pub mod problem;
+pub mod run;
+pub mod server;
