@@ -28,12 +28,13 @@ use lb_ebpf::abi::frontend::{Kind, Word, address_flags};
 pub use self::frontends::Via;
 use self::{
     claims::{Claim, Claims},
-    facts::{Facts, NodePorts},
+    facts::Facts,
     room::Room,
     state::{BackendId, Frontend, MapState},
     unit::{Spec, Unit},
 };
 use crate::{
+    config::{Config, NodePortAddresses},
     grace::Epoch,
     ids::PortName,
     maps::{Map, MapStore},
@@ -51,7 +52,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `nodePortAddresses`.
-    pub node_ports: Vec<NodePorts>,
+    pub node_ports: NodePortAddresses,
     /// `defaultAlgorithm`: of services without the annotation.
     pub default_algorithm: Algorithm,
     /// `maglevTableSize`.
@@ -60,14 +61,21 @@ pub struct Settings {
     pub translate_local_addresses: bool,
 }
 
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Self {
+        Self {
+            node_ports: config.node_port_addresses.clone(),
+            default_algorithm: config.default_algorithm,
+            maglev_size: ::maglev::fill::Size::new(config.maglev_table_size)
+                .expect("the configuration holds a valid size"),
+            translate_local_addresses: config.socket.translate_local_addresses,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            node_ports: vec![NodePorts::All],
-            default_algorithm: Algorithm::Random,
-            maglev_size: ::maglev::fill::Size::DEFAULT,
-            translate_local_addresses: false,
-        }
+        Self::from(&Config::default())
     }
 }
 

@@ -24,9 +24,11 @@
 //! Tables equal Cilium's (`pkg/maglev`, 2025) slot by slot, with one exception: Cilium ignores unequal weights when
 //! their average is below 2, say 1 and 2; here they count.
 
+mod batch;
 mod digest;
 mod error;
 mod filler;
+mod free;
 mod key;
 mod seed;
 mod size;

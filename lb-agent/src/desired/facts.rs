@@ -7,9 +7,9 @@ use std::{
 
 use lb_ebpf::abi::frontend::address_flags;
 
-use crate::model::{
-    Model,
-    addr::{Cidr, Family},
+use crate::{
+    config::NodePortAddresses,
+    model::{Model, addr::Family},
 };
 
 /// This node, as names, labels and devices have it.
@@ -34,17 +34,6 @@ pub struct LocalAddress {
     pub device: String,
 }
 
-/// Which addresses of this node take NodePorts: a word or range of `nodePortAddresses`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodePorts {
-    /// Every local address, loopback too: kube-proxy's iptables mode.
-    All,
-    /// The primary address of each family: kube-proxy's nftables mode.
-    Primary,
-    /// The local addresses in a range.
-    Cidr(Cidr),
-}
-
 impl Facts {
     /// Takes zone and primary addresses from the Node object of that name, if there is one.
     pub fn new(model: &Model, node: &str, local: BTreeSet<LocalAddress>) -> Self {
@@ -66,24 +55,18 @@ impl Facts {
     }
 
     /// The flags of every address that takes NodePorts.
-    pub(super) fn node_ports(&self, admitted: &[NodePorts]) -> BTreeMap<IpAddr, u32> {
-        let loopback = || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into_iter();
-        let local = || self.local.iter().map(|held| held.address).filter(|address| !is_link_local(address));
-        let mut addresses = BTreeMap::new();
-        let mut add = |address: IpAddr| {
-            let scope = if address.is_loopback() { address_flags::HOST_ONLY } else { 0 };
-            addresses.insert(address, address_flags::NODE_PORT | scope);
-        };
-        for ports in admitted {
-            match ports {
-                NodePorts::All => local().chain(loopback()).for_each(&mut add),
-                NodePorts::Primary => self.primary.iter().copied().for_each(&mut add),
-                NodePorts::Cidr(cidr) => {
-                    local().chain(loopback()).filter(|address| cidr.contains(address)).for_each(&mut add);
-                }
-            }
-        }
-        addresses
+    pub(super) fn node_ports(&self, admitted: &NodePortAddresses) -> BTreeMap<IpAddr, u32> {
+        let local = self.local.iter().map(|held| held.address).filter(|address| !is_link_local(address));
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        local
+            .chain(loopback)
+            .chain(self.primary.iter().copied())
+            .filter(|address| admitted.admits(address, &self.primary))
+            .map(|address| {
+                let scope = if address.is_loopback() { address_flags::HOST_ONLY } else { 0 };
+                (address, address_flags::NODE_PORT | scope)
+            })
+            .collect()
     }
 }
 
@@ -98,6 +81,7 @@ const fn is_link_local(address: &IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn facts() -> Facts {
         let held = [
@@ -119,17 +103,16 @@ mod tests {
 
     #[test]
     fn node_port_table() {
-        let range = |text: &str| NodePorts::Cidr(text.parse().unwrap());
-        for (name, admitted, want) in [
-            ("all", vec![NodePorts::All], vec!["10.0.0.1", "127.0.0.1 host", "192.0.2.1", "::1 host", "fd00::1"]),
-            ("primary", vec![NodePorts::Primary], vec!["192.0.2.1"]),
-            ("a range", vec![range("10.0.0.0/8")], vec!["10.0.0.1"]),
-            ("a range of loopback", vec![range("127.0.0.0/8")], vec!["127.0.0.1 host"]),
-            ("a range and the primary", vec![range("fd00::/8"), NodePorts::Primary], vec!["192.0.2.1", "fd00::1"]),
-            ("a range that nothing is in", vec![range("203.0.113.0/24")], vec![]),
+        for (name, config, want) in [
+            ("all", "[]", vec!["10.0.0.1", "127.0.0.1 host", "192.0.2.1", "::1 host", "fd00::1"]),
+            ("primary", "[primary]", vec!["192.0.2.1"]),
+            ("ranges", "[10.0.0.0/8, fd00::/8]", vec!["10.0.0.1", "fd00::1"]),
+            ("ranges of loopback", "[127.0.0.0/8, '::1/128']", vec!["127.0.0.1 host", "::1 host"]),
+            ("ranges that nothing is in", "[203.0.113.0/24, '2001:db8::/32']", vec![]),
         ] {
+            let config = Config::parse(&format!("nodePortAddresses: {config}")).unwrap();
             let got: Vec<String> = facts()
-                .node_ports(&admitted)
+                .node_ports(&config.node_port_addresses)
                 .into_iter()
                 .map(|(address, flags)| {
                     assert_ne!(flags & address_flags::NODE_PORT, 0, "{name}");

@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lb_ebpf::abi::address::Address;
 
 use super::state::Frontend;
-use crate::model::{
-    addr::{Family, Protocol},
-    service::{Service, ServicePort, TrafficPolicy},
+use crate::{
+    api::rows,
+    model::{
+        addr::{Family, Protocol},
+        service::{Service, ServicePort, TrafficPolicy},
+    },
 };
 
 /// What a frontend is on its Service. The order decides where one Service has the same frontend twice: the stricter
@@ -25,13 +28,13 @@ pub enum Via {
 }
 
 impl Via {
-    /// The name in output.
-    pub const fn name(self) -> &'static str {
+    /// The kind as clients of the agent see it.
+    pub const fn shown(self) -> rows::Via {
         match self {
-            Self::ClusterIp => "ClusterIP",
-            Self::LoadBalancer => "LoadBalancer",
-            Self::ExternalIp => "ExternalIP",
-            Self::NodePort => "NodePort",
+            Self::ClusterIp => rows::Via::ClusterIP,
+            Self::LoadBalancer => rows::Via::LoadBalancer,
+            Self::ExternalIp => rows::Via::ExternalIP,
+            Self::NodePort => rows::Via::NodePort,
         }
     }
 

@@ -26,8 +26,10 @@ impl Desired {
         let services = self.troubled.iter().flat_map(|name| self.services[name].problems.iter().cloned());
         let conflicts = self.claims.lost().map(|(frontend, loser, winner)| {
             let what = match loser.via {
-                Via::NodePort => format!("{} {}/{}", loser.via.name(), frontend.port, loser.port.protocol),
-                Via::ClusterIp | Via::LoadBalancer | Via::ExternalIp => format!("{} {frontend}", loser.via.name()),
+                Via::NodePort => format!("{} {}/{}", loser.via.shown().name(), frontend.port, loser.port.protocol),
+                Via::ClusterIp | Via::LoadBalancer | Via::ExternalIp => {
+                    format!("{} {frontend}", loser.via.shown().name())
+                }
             };
             Problem {
                 kind: "Conflict",

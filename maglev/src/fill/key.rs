@@ -102,7 +102,7 @@ mod tests {
     use alloc::{string::ToString, vec::Vec};
 
     fn mk_key(address: &str, port: u16, protocol: Protocol) -> BackendKey {
-        BackendKey::new(address.parse().unwrap(), port, protocol)
+        BackendKey::new(address.parse().expect("an address"), port, protocol)
     }
 
     #[test]
@@ -112,7 +112,13 @@ mod tests {
             ("IPv4", "10.0.0.1", 80, Protocol::Tcp, "[10.0.0.1:80/TCP,State:active]"),
             ("UDP", "10.0.0.1", 53, Protocol::Udp, "[10.0.0.1:53/UDP,State:active]"),
             ("IPv6, zeros pressed", "fd00:0:0:0:0:0:0:1", 8080, Protocol::Tcp, "[[fd00::1]:8080/TCP,State:active]"),
-            ("one zero group stays", "fd00:1:0:2:3:4:5:6", 1, Protocol::Tcp, "[[fd00:1:0:2:3:4:5:6]:1/TCP,State:active]"),
+            (
+                "one zero group stays",
+                "fd00:1:0:2:3:4:5:6",
+                1,
+                Protocol::Tcp,
+                "[[fd00:1:0:2:3:4:5:6]:1/TCP,State:active]",
+            ),
             ("IPv4 in IPv6 is IPv4", "::ffff:10.0.0.1", 80, Protocol::Tcp, "[10.0.0.1:80/TCP,State:active]"),
             ("the old form of that is not", "::10.0.0.1", 80, Protocol::Tcp, "[[::a00:1]:80/TCP,State:active]"),
             ("the longest", "2001:1db8:1111:2222:3333:4444:5555:6666", 65_535, Protocol::Sctp, longest),
@@ -130,7 +136,9 @@ mod tests {
     #[test]
     fn keys_are_ordered_as_their_text() {
         let mut keys: Vec<BackendKey> = Vec::new();
-        for address in ["10.0.0.1", "10.0.0.10", "10.0.0.2", "9.0.0.1", "100.100.100.100", "fd00::1", "fd00::1:1", "::1"] {
+        for address in
+            ["10.0.0.1", "10.0.0.10", "10.0.0.2", "9.0.0.1", "100.100.100.100", "fd00::1", "fd00::1:1", "::1"]
+        {
             for port in [1, 10, 9, 8080, 65_535] {
                 for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
                     keys.push(mk_key(address, port, protocol));

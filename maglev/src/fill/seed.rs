@@ -80,7 +80,11 @@ mod tests {
         for (name, text, want) in [
             ("counting bytes", "AAECAwQFBgcICQoL", Ok([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])),
             ("every bit", "////////////////", Ok([0xff; 12])),
-            ("the whole alphabet's ends", "+/+/AZaz09AZaz09", Ok([251, 255, 191, 1, 150, 179, 211, 208, 25, 107, 61, 61])),
+            (
+                "the whole alphabet's ends",
+                "+/+/AZaz09AZaz09",
+                Ok([251, 255, 191, 1, 150, 179, 211, 208, 25, 107, 61, 61]),
+            ),
             ("nothing", "", Err(FillError::SeedLength { length: 0 })),
             ("16 bytes, as older Cilium had", "FYJf2hrSynYxcZrkMWTGYA==", Err(FillError::SeedLength { length: 24 })),
             ("padding", "AAECAwQFBgcICQo=", not_base64(b'=', 15)),
