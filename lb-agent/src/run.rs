@@ -15,6 +15,7 @@ mod shared;
 
 use crate::{
     args::{Args, ArgsError, Command, paths::PathError},
+    ctl::output::OutputError,
     datapath::{attach::AttachError, load::LoadError, node::NodeError, pin::PinError},
     logging,
     maps::StoreError,
@@ -58,6 +59,9 @@ pub enum RunError {
     /// Metrics cannot be registered.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The answer cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The system refuses something else.
     #[error("{what}: {source}")]
     Io {

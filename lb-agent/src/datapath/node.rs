@@ -1,6 +1,7 @@
 //! What the programs must know of this node: the entry of the `config` map, and the pods behind namespace cookies.
 
-use std::{collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    sync::{Mutex, PoisonError},collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use lb_ebpf::abi::{
     config::{Config, Excluded, MAX_EXCLUDED, flags},

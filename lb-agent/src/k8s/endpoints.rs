@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// Names the Service that a slice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Gives addresses of the slice their weights.
 const WEIGHTS: &str = "lb-agent.io/weights";
 /// The largest weight.

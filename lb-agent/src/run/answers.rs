@@ -74,18 +74,14 @@ impl Answers for Shared {
     fn maps_text(&self) -> Result<String, ApiError> {
         let core = self.core();
         let name = |service| core.reconciler.desired().port_name(service).map(ToString::to_string);
-        Ok(Dump { state: core.reconciler.held().state(), name, verbose: false }.to_string())
+        Ok(Dump { state: core.reconciler.held().state(), name, verbose: false }.text())
     }
 
     fn maglev(&self, query: &MaglevQuery) -> Result<MaglevShow, ApiError> {
         let core = self.core();
-        core.reconciler.desired().maglev_show(&core.model, query).ok_or_else(|| {
-            let port = &query.port;
-            ApiError::new(
-                Reason::NotFound,
-                format!("{}:{} is no service port with a Maglev table on this node", port.service, port.port),
-            )
-        })
+        let MaglevQuery { port, protocol, family } = query;
+        let shown = core.reconciler.desired().maglev_table(&core.model, &port.service, port.port, *protocol, *family);
+        shown.map_err(|none| ApiError::new(Reason::NotFound, none.to_string()))
     }
 
     fn counters(&self) -> Result<Counters, ApiError> {

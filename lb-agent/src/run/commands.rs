@@ -1,9 +1,12 @@
 //! `cleanup` and `probe`: what needs no running agent.
 
+use std::io::{self, Write as _};
+
 use super::RunError;
 use crate::{
     api::status::{Feature, Probe},
     args::{PathArgs, ProbeArgs},
+    ctl::output,
     datapath::{pin::Pins, probe},
 };
 
@@ -26,5 +29,7 @@ pub(super) fn probe(args: ProbeArgs) -> Result<(), RunError> {
         })
         .collect();
     let probe = Probe { kernel: probe::kernel_release(), features };
-    crate::ctl::print_probe(&probe, args.output).map_err(|source| RunError::Io { what: "standard output", source })
+    let mut text = Vec::new();
+    output::write(&probe, args.output, &mut text)?;
+    io::stdout().write_all(&text).map_err(|source| RunError::Io { what: "standard output", source })
 }

@@ -200,7 +200,7 @@ impl Core {
             }
         }
         // The receiver ends with the agent.
-        drop(follow.pods.send(pods::Told::Pods(pods)));
+        let _ = follow.pods.send(pods::Told::Pods(pods));
     }
 
     fn step(
@@ -237,7 +237,7 @@ impl Core {
             && *asked != Some(epoch)
         {
             *asked = Some(epoch);
-            drop(follow.grace.send(epoch));
+            let _ = follow.grace.send(epoch);
         }
         let removed: Vec<_> = outcome
             .plan
@@ -257,7 +257,7 @@ impl Core {
             })
             .collect();
         if !removed.is_empty() {
-            drop(follow.pods.send(pods::Told::Removed(removed)));
+            let _ = follow.pods.send(pods::Told::Removed(removed));
         }
         outcome.again
     }

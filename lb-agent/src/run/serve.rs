@@ -74,7 +74,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
         node::write_host(&maps, cookie)?;
     }
     let store = KernelStore::open(&pins.maps()).map_err(failed("open the maps"))?;
-    let reconciler = Reconciler::new(store, desired_settings(&settings.config), Backoff::default())?;
+    let reconciler = Reconciler::new(store, desired::Settings::from(&settings.config), Backoff::default())?;
     let Attached { made, swapped } = attach::attach(&loaded, &cgroup, &pins.links())?;
     tracing::info!(node = %settings.node, cgroup = %settings.cgroup.display(), made, swapped, "programs attached");
 
@@ -175,9 +175,9 @@ async fn outside(
     addresses.abort();
     source.abort();
     // The receivers are there as long as the threads are.
-    drop(stop.send(true));
+    let _ = stop.send(true);
     while servers.join_next().await.is_some() {}
-    drop(to_core.send(core::Told::Stop));
+    let _ = to_core.send(core::Told::Stop);
     Ok(())
 }
 
@@ -190,14 +190,5 @@ fn node_settings(config: &Config) -> NodeSettings {
         host_namespace_only: config.socket.host_namespace_only,
         remember_peer: config.socket.remember_peer,
         exclude_cgroups: config.socket.exclude_cgroups.clone(),
-    }
-}
-
-fn desired_settings(config: &Config) -> desired::Settings {
-    desired::Settings {
-        node_ports: config.node_port_addresses.clone(),
-        default_algorithm: config.default_algorithm,
-        maglev_size: ::maglev::fill::Size::new(config.maglev_table_size).unwrap_or_default(),
-        translate_local_addresses: config.socket.translate_local_addresses,
     }
 }
