@@ -11,7 +11,7 @@
 //! per family: a key is the service, matched whole, followed by the address. The key exists or it does not; the value
 //! says nothing. A service without ranges has no key and no flag, and admits everybody.
 //!
-//! As in kube-proxy (pkg/proxy/serviceport.go, 1.34), a list is split by family, and a family without a range in it
+//! As in kube-proxy (pkg/proxy/serviceport.go), a list is split by family, and a family without a range in it
 //! stays open; blanks around an element do not count; a prefix length of 0 admits everybody of its family. IPv4 inside IPv6 (`::ffff:0:0/96`) is refused: such clients count as IPv4.
 //!
 //! No aya; the allocator only with `build`.
