@@ -7,7 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034
 cache=${LB_CACHE:-$HOME/.cache/lb-agent}
 target=${CARGO_TARGET_DIR:-$root/target}
-[[ $target == /* ]] || target=$PWD/$target
+[[ $target == /* ]] || target=$root/$target
 # The lowest Rust the workspace takes, from the only place that states it.
 rust_min=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
 
@@ -15,7 +15,8 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 1; }
 
 # step NAME COMMAND…: runs the command and prints one line with the seconds it took. Its output is shown when it
-# fails, or as it comes with LB_VERBOSE=1.
+# fails, or as it comes with LB_VERBOSE=1. (The command is one program: bash's errexit does not reach into a function
+# that is called in a condition, as this one is.)
 step() {
     local name=$1 start=$SECONDS log rc=0
     shift
