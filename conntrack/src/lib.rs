@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`tuple`] | [`Tuple`]: the key of a flow, network byte order |
+//! | [`mod@tuple`] | [`Tuple`]: the key of a flow, network byte order |
 //! | [`entry`] | [`Entry`]: the value of a flow; [`State`]: the part of it that packets move |
 //! | [`tcp`] | TCP flags of both directions -> [`Phase`] |
 //! | [`timeouts`] | [`Timeouts`]: how long a flow may be silent, per protocol and phase |
