@@ -62,6 +62,12 @@ pub enum RunError {
     /// The answer cannot be written as asked.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// A feature without which the agent cannot start is missing.
+    #[error("the agent cannot start on this kernel: {missing} missing")]
+    Unusable {
+        /// The features.
+        missing: String,
+    },
     /// The system refuses something else.
     #[error("{what}: {source}")]
     Io {

@@ -44,7 +44,7 @@ impl Answers for Shared {
             ready,
             canary,
             maps,
-            problems: self.problems.all().iter().map(Into::into).collect(),
+            problems: locked(&self.problems).all().into_iter().map(Into::into).collect(),
         })
     }
 

@@ -4,10 +4,10 @@ use std::io::{self, Write as _};
 
 use super::RunError;
 use crate::{
-    api::status::{Feature, Probe},
+    api::status::Probe,
     args::{PathArgs, ProbeArgs},
     ctl::output,
-    datapath::{pin::Pins, probe},
+    datapath::pin::Pins,
 };
 
 /// Detaches every program and removes every pin.
@@ -17,19 +17,19 @@ pub(super) fn cleanup(paths: PathArgs) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Says what this kernel can do.
+/// Says what this kernel can do; fails where the agent cannot start on it.
 pub(super) fn probe(args: ProbeArgs) -> Result<(), RunError> {
-    let features = probe::features()
-        .into_iter()
-        .map(|feature| Feature {
-            name: feature.name.to_owned(),
-            available: feature.available,
-            needed_for: feature.needed_for.to_owned(),
-            without_it: feature.without_it.to_owned(),
-        })
-        .collect();
-    let probe = Probe { kernel: probe::kernel_release(), features };
+    let probe = Probe::of_this_kernel();
     let mut text = Vec::new();
     output::write(&probe, args.output, &mut text)?;
-    io::stdout().write_all(&text).map_err(|source| RunError::Io { what: "standard output", source })
+    match io::stdout().write_all(&text) {
+        // The reader has seen enough, as `head` has.
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(RunError::Io { what: "standard output", source });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let missing = probe.features.iter().filter(|feature| feature.required && !feature.available);
+    let missing: Vec<_> = missing.map(|feature| feature.name.as_str()).collect();
+    if missing.is_empty() { Ok(()) } else { Err(RunError::Unusable { missing: missing.join(", ") }) }
 }

@@ -125,7 +125,7 @@ pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
 
 impl Core {
     fn follow_source(&mut self, shared: &Shared, follow: &Follow, update: Update) -> bool {
-        shared.problems.set("source", update.problems);
+        shared.report("source", update.problems);
         let mut changes = Changes::default();
         for event in update.events {
             if matches!(event, crate::model::Event::Reset(_)) && !self.synced {
@@ -173,7 +173,7 @@ impl Core {
             field: String::new(),
             message: format!("host-network clients keep their old address: {error}"),
         });
-        shared.problems.set("node", problems.into_iter().collect());
+        shared.report("node", problems.into_iter().collect());
     }
 
     /// The addresses that host-network clients count as: the Node's, or where there is no Node, the first of each
@@ -212,7 +212,7 @@ impl Core {
     ) -> Option<Duration> {
         let began = Instant::now();
         let outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
-        shared.problems.set("maps", outcome.problems);
+        shared.report("maps", outcome.problems);
         let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
         for op in &outcome.plan {
             *stages.entry(op.stage()).or_default() += 1;

@@ -109,7 +109,7 @@ fn report(shared: &Shared, look: Look) -> Vec<File> {
                 .to_owned(),
         });
     }
-    shared.problems.set("pods", problems);
+    shared.report("pods", problems);
     let now = Moment::now();
     let canary = Canary {
         ok: look.hooks_work && look.uncovered.is_empty(),

@@ -34,7 +34,6 @@ use crate::{
     desired,
     desired::facts::Facts,
     health::Health,
-    logging::Problems,
     manifests,
     maps::{kernel::KernelStore, raw::RawMap},
     metrics::Metrics,
@@ -89,7 +88,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
         }),
         canary: Mutex::default(),
         maps,
-        problems: Problems::default(),
+        problems: Arc::default(),
         health: Arc::new(Health::default()),
         metrics: Arc::new(Metrics::new()?),
     });
@@ -140,12 +139,12 @@ async fn outside(
     if let Some(address) = settings.healthz {
         let tcp = Tcp { address, what: "health", flag: "--healthz-bind-address" };
         let site = HealthSite { health: Arc::clone(&shared.health), answers: Arc::clone(shared) as _ };
-        servers.spawn(serve_tcp(tcp, Arc::new(site), shared.problems.clone(), stopped.clone()));
+        servers.spawn(serve_tcp(tcp, Arc::new(site), Arc::clone(&shared.problems), stopped.clone()));
     }
     if let Some(address) = settings.metrics {
         let tcp = Tcp { address, what: "metrics", flag: "--metrics-bind-address" };
         let site = MetricsSite { metrics: Arc::clone(&shared.metrics), answers: Arc::clone(shared) as _ };
-        servers.spawn(serve_tcp(tcp, Arc::new(site), shared.problems.clone(), stopped.clone()));
+        servers.spawn(serve_tcp(tcp, Arc::new(site), Arc::clone(&shared.problems), stopped.clone()));
     }
     let (changed, mut changes) = channel::channel(4);
     let addresses = tokio::spawn(netlink::watch(changed, ADDRESS_POLL));

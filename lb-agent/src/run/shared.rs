@@ -1,35 +1,40 @@
 //! What the threads of the agent share.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::core::Core;
-use crate::{api::status::Canary, health::Health, logging::Problems, maps::raw::RawMap, metrics::Metrics};
+use crate::{api::status::Canary, health::Health, maps::raw::RawMap, metrics::Metrics, problem::{Problem, Problems}};
 
 /// Everything that more than one thread looks at.
 pub(super) struct Shared {
     /// This node's name.
     pub(super) node: String,
-    /// Slots of a Maglev table.
+    /// Objects and maps.
     pub(super) core: Mutex<Core>,
     /// What the last canary found.
     pub(super) canary: Mutex<Canary>,
     /// The maps, for what the programs write.
     pub(super) maps: BTreeMap<&'static str, RawMap>,
     /// What is wrong.
-    pub(super) problems: Problems,
+    pub(super) problems: Arc<Mutex<Problems>>,
     /// What health probes are told.
-    pub(super) health: std::sync::Arc<Health>,
+    pub(super) health: Arc<Health>,
     /// What is counted.
-    pub(super) metrics: std::sync::Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Shared {
     /// Waits for the core.
     pub(super) fn core(&self) -> MutexGuard<'_, Core> {
         locked(&self.core)
+    }
+
+    /// Replaces what one part of the agent complains of.
+    pub(super) fn report(&self, part: &'static str, problems: BTreeSet<Problem>) {
+        locked(&self.problems).set(part, problems);
     }
 }
 
