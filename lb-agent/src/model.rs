@@ -4,12 +4,14 @@
 //! between objects (two services on one address) is decided in `desired`, so that the order of arrival cannot matter.
 
 pub mod addr;
+mod apply;
 pub mod endpoint;
 pub mod node;
 pub mod service;
 
 use std::{collections::BTreeMap, fmt};
 
+pub use self::apply::Changes;
 use self::{
     addr::Cidr,
     endpoint::EndpointSlice,
@@ -54,6 +56,27 @@ pub enum Kind {
     ServiceCidr,
 }
 
+impl Kind {
+    /// The kind's name in the API.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ServiceCidr => "ServiceCIDR",
+        }
+    }
+
+    /// True if objects of this kind live in a namespace.
+    pub const fn is_namespaced(self) -> bool {
+        match self {
+            Self::Service | Self::EndpointSlice | Self::Pod => true,
+            Self::Node | Self::ServiceCidr => false,
+        }
+    }
+}
+
 /// Names one object of the model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
@@ -61,6 +84,12 @@ pub struct ObjectRef {
     pub kind: Kind,
     /// Its name.
     pub name: Name,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
 }
 
 /// One valid object.
@@ -76,6 +105,20 @@ pub enum Object {
     Pod(Pod),
     /// A range that ClusterIPs come from: name and ranges.
     ServiceCidr(Name, Vec<Cidr>),
+}
+
+impl Object {
+    /// What names this object.
+    pub fn reference(&self) -> ObjectRef {
+        let (kind, name) = match self {
+            Self::Service(service) => (Kind::Service, service.name.clone()),
+            Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.name.clone()),
+            Self::Node(node) => (Kind::Node, Name::new("", node.name.as_str())),
+            Self::Pod(pod) => (Kind::Pod, pod.name.clone()),
+            Self::ServiceCidr(name, _) => (Kind::ServiceCidr, name.clone()),
+        };
+        ObjectRef { kind, name }
+    }
 }
 
 /// A change that a source reports.
@@ -102,4 +145,6 @@ pub struct Model {
     pub pods: BTreeMap<Name, Pod>,
     /// ServiceCIDRs by name.
     pub service_cidrs: BTreeMap<String, Vec<Cidr>>,
+    /// The Service that each slice belongs to, by the slice's name: a slice can change its label.
+    owners: BTreeMap<Name, Name>,
 }

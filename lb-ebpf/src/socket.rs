@@ -19,6 +19,3 @@ use crate::abi::drops::DropReason;
 
 /// The outcome of a decision: `Ok(None)` leaves the socket as it is.
 pub type Outcome<T> = Result<Option<T>, DropReason>;
-
-#[cfg(test)]
-mod tests;

@@ -36,7 +36,9 @@ pub mod peer_flags {
 }
 
 /// Names one direction between an unconnected datagram socket and a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct DatagramKey<A> {
     /// Socket cookie, host order.
@@ -75,7 +77,9 @@ pub struct Datagram<A> {
 }
 
 /// Names a client of a service with session affinity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
 #[repr(C)]
 pub struct AffinityKey<A> {
     /// The client's address: a pod's own, the node's for host network.

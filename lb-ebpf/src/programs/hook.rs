@@ -131,7 +131,9 @@ impl<A: Maps> Tables<A> for Hook {
     #[inline(always)]
     fn affinity(&self, client: &Client<A>, service: u32) -> Option<Affinity> {
         let found = match client {
-            Client::Known(client) => A::affinity().get_ptr(AffinityKey { client: *client, service: service.to_ne_bytes() }),
+            Client::Known(client) => {
+                A::affinity().get_ptr(AffinityKey { client: *client, service: service.to_ne_bytes() })
+            }
             Client::Stray(namespace) => maps::strays.get_ptr(stray::<A>(*namespace, service)),
         };
         // SAFETY: one aligned u64, read once.
@@ -199,7 +201,8 @@ impl<A: Maps> Tables<A> for Hook {
     #[inline(always)]
     fn sight(&self) {
         // SAFETY: helpers on this program's context.
-        let sighting = Sighting { seen_ns: unsafe { bpf_ktime_get_ns() }, socket: unsafe { bpf_get_socket_cookie(self.0) } };
+        let sighting =
+            Sighting { seen_ns: unsafe { bpf_ktime_get_ns() }, socket: unsafe { bpf_get_socket_cookie(self.0) } };
         done(maps::canary.insert(self.namespace(), sighting, ANY));
     }
 }

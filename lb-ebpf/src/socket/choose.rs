@@ -88,13 +88,7 @@ where
 }
 
 #[inline(always)]
-fn pick<A, T>(
-    tables: &T,
-    to: &Destination<A>,
-    line: u32,
-    run: &RunHeader,
-    kind: Kind,
-) -> Result<Choice<A>, DropReason>
+fn pick<A, T>(tables: &T, to: &Destination<A>, line: u32, run: &RunHeader, kind: Kind) -> Result<Choice<A>, DropReason>
 where
     A: Address,
     T: Tables<A> + Surroundings<A>,

@@ -55,8 +55,7 @@ where
             direction: DatagramKey::<A>::FROM_BACKEND,
             _reserved: 0,
         };
-        let mut value =
-            Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id: id, service };
+        let mut value = Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id: id, service };
         // The way back first: an answer may arrive before the next line has run.
         tables.set_datagram(&key, &value);
         (key.address, key.port, key.direction) = (to.address, to.port, DatagramKey::<A>::TO_FRONTEND);

@@ -1,0 +1,3 @@
+//! The maps as stores of bytes.
+
+pub mod raw;

@@ -1,0 +1,231 @@
+//! The lab's command; see `lb_tests::lab` for what it does and README.md for how it is used.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use lb_tests::lab::{
+    Lab, Options, Topology,
+    agent::{AgentOptions, Proxy},
+    object::Object,
+    server,
+    state::State,
+    teardown,
+};
+use nix::sys::signal::{SigSet, Signal};
+
+/// A cluster of network namespaces on one machine.
+#[derive(Parser)]
+#[command(name = "lab", version)]
+struct Cli {
+    /// The lab's name: several can stand side by side.
+    #[arg(long = "lab", env = "LB_LAB", default_value = "lab", global = true)]
+    name: String,
+    #[command(subcommand)]
+    command: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Brings a lab up and leaves it standing.
+    Up(Up),
+    /// Gives objects to the agents.
+    Apply(Files),
+    /// Takes objects from the agents.
+    Delete(Files),
+    /// Runs a command in a pod (NS/POD), on a node, in a client, or on the router (fabric).
+    Exec(Exec),
+    /// Starts or ends a node's agent.
+    Agent(Agent),
+    /// Shows what stands, as JSON.
+    Status,
+    /// Takes the lab down, and what earlier runs left when they were cut short.
+    Down,
+    /// Is a pod's server.
+    #[command(hide = true)]
+    Serve {
+        /// What it serves, JSON.
+        spec: String,
+    },
+    /// Takes a half-made lab down after a signal.
+    #[command(hide = true)]
+    Abort {
+        /// The lab's id.
+        id: String,
+        /// The exit status to end with.
+        status: u8,
+    },
+    /// Takes a lab down when standard input ends.
+    #[command(hide = true)]
+    Guard {
+        /// The lab's id.
+        id: String,
+    },
+}
+
+#[derive(Args)]
+struct Up {
+    /// The topology; without one, two nodes with a few pods.
+    topology: Option<PathBuf>,
+    /// What carries Services: lb-agent, none, kube-proxy-nftables or kube-proxy-iptables.
+    #[arg(long, default_value = "lb-agent", value_parser = proxy)]
+    proxy: Proxy,
+    /// A file for each agent's --config.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Files {
+    /// A file of manifests; `-` is standard input.
+    #[arg(short = 'f', long = "file", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct Exec {
+    /// The pod (NS/POD), node or client.
+    place: String,
+    /// The command.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+struct Agent {
+    /// What is done: start, stop (SIGTERM) or kill (SIGKILL).
+    #[arg(value_parser = ["start", "stop", "kill"])]
+    action: String,
+    /// The node.
+    node: String,
+}
+
+fn proxy(text: &str) -> Result<Proxy, String> {
+    match text {
+        "lb-agent" => Ok(Proxy::LbAgent),
+        "none" => Ok(Proxy::None),
+        "kube-proxy-nftables" | "kube-proxy-iptables" => {
+            Err("kube-proxy in the lab comes with the test cluster: it needs an API server".to_owned())
+        }
+        _ => Err("is none of lb-agent, none, kube-proxy-nftables, kube-proxy-iptables".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let name = cli.name;
+    match cli.command {
+        Word::Up(arguments) => up(&name, &arguments)?,
+        Word::Apply(files) => standing(&name)?.apply(read_all(&files.files)?)?,
+        Word::Delete(files) => standing(&name)?.delete(&read_all(&files.files)?)?,
+        Word::Exec(arguments) => {
+            let (program, rest) = arguments.command.split_first().context("there is no command")?;
+            let error = standing(&name)?.command(&arguments.place, program)?.args(rest).exec();
+            // As a shell has it: 127 for what is not there, 126 for what cannot be run.
+            eprintln!("lab: {program}: {error}");
+            return Ok(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }));
+        }
+        Word::Agent(arguments) => {
+            let mut lab = standing(&name)?;
+            match arguments.action.as_str() {
+                "start" => lab.start_agent(&arguments.node)?,
+                "stop" => lab.end_agent(&arguments.node, Signal::SIGTERM)?,
+                _ => lab.end_agent(&arguments.node, Signal::SIGKILL)?,
+            }
+        }
+        Word::Status => println!("{}", serde_json::to_string_pretty(standing(&name)?.state())?),
+        Word::Down => {
+            if let Some(state) = State::find(&name)? {
+                teardown::tear_down(&state.id)?;
+            }
+            teardown::sweep()?;
+        }
+        Word::Serve { spec } => server::serve(serde_json::from_str(&spec).context("the server's specification")?)?,
+        Word::Abort { id, status } => {
+            teardown::tear_down(&id)?;
+            return Ok(ExitCode::from(status));
+        }
+        Word::Guard { id } => teardown::guard(&id)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(name: &str, arguments: &Up) -> Result<()> {
+    let topology = match &arguments.topology {
+        Some(path) => Topology::load(path)?,
+        None => Topology::parse(lb_tests::lab::topology::DEFAULT)?,
+    };
+    if let Some(state) = State::find(name)?
+        && state.owner.is_none_or(|owner| owner.is_alive())
+    {
+        bail!("the lab `{name}` is up already ({}): `lab down` first, or choose another name by --lab", state.id);
+    }
+    let config = arguments.config.as_deref().map(fs::read_to_string).transpose();
+    let config = config.with_context(|| arguments.config.as_deref().unwrap_or(Path::new("")).display().to_string())?;
+    let options = Options {
+        proxy: arguments.proxy,
+        name: Some(name.to_owned()),
+        agent: AgentOptions { config, ..AgentOptions::default() },
+        ..Options::default()
+    };
+    take_down_on_signals()?;
+    let lab = Lab::up(&topology, &options)?;
+    for name in lab.state().names() {
+        println!("{name}");
+    }
+    lab.detach()
+}
+
+/// Ends this process at SIGINT and SIGTERM by way of the lab's removal.
+fn take_down_on_signals() -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().context("signals")?;
+    std::thread::spawn(move || {
+        let signal = signals.wait().expect("the set holds valid signals");
+        // The process ends here, and its lab becomes one whose process is gone.
+        eprintln!("lab: {signal}: taking down what is up");
+        let program = std::env::current_exe().expect("/proc is mounted");
+        let id = format!("{}-{}-0", lb_tests::lab::state::PREFIX, std::process::id());
+        let status = (128 + signal as i32).to_string();
+        let error = std::process::Command::new(program).args(["abort", &id, &status]).exec();
+        eprintln!("lab: {error}");
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+fn standing(name: &str) -> Result<Lab> {
+    Lab::open(name)?.with_context(|| format!("there is no lab `{name}`: `lab up` makes one"))
+}
+
+fn read_all(files: &[PathBuf]) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    for path in files {
+        let text = if path == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            fs::read_to_string(path)
+        };
+        let text = text.with_context(|| path.display().to_string())?;
+        objects.extend(Object::parse_all(&text).with_context(|| path.display().to_string())?);
+    }
+    Ok(objects)
+}
