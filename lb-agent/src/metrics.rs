@@ -174,10 +174,7 @@ mod tests {
     use lb_ebpf::abi::drops::COUNTERS;
 
     use super::*;
-    use crate::{
-        api::status::{Canary, MapUse},
-        problem::Problem,
-    };
+    use crate::api::status::{Canary, MapUse, Problem};
 
     fn status() -> Status {
         Status {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
+use crate::problem;
 
 /// How the agent is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,26 @@ pub struct Canary {
     pub last_unix: u64,
     /// Pods that the hooks do not cover, as `NS/NAME`, sorted.
     pub uncovered: Vec<String>,
+}
+
+/// One refusal or fault: an object that is not served, a map that is full, a port that is taken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Problem {
+    /// What sort of thing it is, one word in CamelCase.
+    pub kind: String,
+    /// The object.
+    pub object: String,
+    /// The field at fault, as the object writes it (`spec.ports[0].port`); empty where there is none.
+    pub field: String,
+    /// What is wrong with it, and what follows, in one line.
+    pub message: String,
+}
+
+impl From<&problem::Problem> for Problem {
+    fn from(problem: &problem::Problem) -> Self {
+        let problem::Problem { kind, object, field, message } = problem.clone();
+        Self { kind: kind.to_owned(), object, field, message }
+    }
 }
 
 /// How full a map is.

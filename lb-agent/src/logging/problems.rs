@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn problem(field: &str, message: &str) -> Problem {
-        Problem { kind: "Service".into(), object: "a/b".into(), field: field.into(), message: message.into() }
+        Problem { kind: "Service", object: "a/b".into(), field: field.into(), message: message.into() }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Tcp {
         } else {
             format!("{what} is not served on {address}: {error}; tried again")
         };
-        Problem { kind: "Listener".into(), object: address.to_string(), field: (*flag).into(), message }
+        Problem { kind: "Listener", object: address.to_string(), field: (*flag).into(), message }
     }
 }
 

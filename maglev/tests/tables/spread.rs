@@ -111,8 +111,7 @@ fn spread_and_disruption_are_those_of_maglev_hash() {
                 let slot = |flow| slot(hash(&[flow, set], Seed::DEFAULT.flow()), SIZE);
                 (0..FLOWS).map(|flow| table[slot(flow) as usize] as usize).collect()
             };
-            let ours =
-                of_flows(&pick(table(SIZE, &backends)), &pick(table(SIZE, &backends[..last])), count as usize);
+            let ours = of_flows(&pick(table(SIZE, &backends)), &pick(table(SIZE, &backends[..last])), count as usize);
 
             let names: Vec<String> = backends.iter().map(|b| b.key.to_string()).collect();
             let pick = |of: &[String]| -> Vec<usize> {
