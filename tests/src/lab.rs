@@ -12,6 +12,7 @@ pub mod agent;
 pub mod binaries;
 pub mod cgroup;
 pub mod cidr;
+pub mod client;
 pub mod netns;
 pub mod object;
 pub mod place;

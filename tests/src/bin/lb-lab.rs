@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use lb_tests::lab::{
     Lab, Options, Topology,
     agent::{AgentOptions, Proxy},
+    client,
     object::Object,
     server,
     state::State,
@@ -47,6 +48,8 @@ enum Word {
     Status,
     /// Takes the lab down, and what earlier runs left when they were cut short.
     Down,
+    /// Opens sockets where it runs: one JSON request a line in, one JSON reply a line out.
+    Client,
     /// Is a pod's server.
     #[command(hide = true)]
     Serve {
@@ -155,6 +158,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             teardown::sweep()?;
         }
+        Word::Client => client::work(std::io::stdin().lock(), std::io::stdout().lock())?,
         Word::Serve { spec } => server::serve(serde_json::from_str(&spec).context("the server's specification")?)?,
         Word::Abort { id, status } => {
             teardown::tear_down(&id)?;

@@ -88,7 +88,8 @@ impl Starting {
         stdout.read_to_string(&mut word).with_context(|| format!("server of Pod {}", self.name))?;
         if word != "ready" {
             let _ = self.child.wait();
-            bail!("server of Pod {}: {}", self.name, last_lines(&self.log, 3));
+            let words = last_lines(&self.log, 1);
+            bail!("server of Pod {}: {}", self.name, words.trim_start_matches("lab: "));
         }
         Ok((self.process, self.child))
     }
