@@ -281,7 +281,7 @@ fn objects_reach_every_node() {
     lab.apply(parse(&pod.replace("80", "81"))).expect("is fine");
     assert_eq!((pod_at(80), pod_at(81)), ("ECONNREFUSED".to_owned(), "z/late".to_owned()));
     lab.delete(&parse(pod)).expect("is fine");
-    assert_eq!(pod_at(81), "TIMEOUT", "the node sends what it has no pod for to the router, which has a route back");
+    assert_eq!(pod_at(81), "EHOSTUNREACH", "its node says that there is no such pod");
     assert!(!lab.manifests("node-a").join("pod_z_late.yaml").exists());
     for (name, yaml, want) in [
         ("a deleted pod", pod, "Pod z/late: there is no such object"),
