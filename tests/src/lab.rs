@@ -16,6 +16,7 @@ pub mod client;
 pub mod netns;
 pub mod object;
 pub mod place;
+pub mod probe;
 pub mod process;
 pub mod server;
 pub mod state;

@@ -12,6 +12,7 @@ use lb_tests::lab::{
     Lab, Options, Topology,
     client::{Dial, Family, Http, Protocol, Request},
     object::Object,
+    probe::{Answer, ProbeOptions},
     process::Process,
     state::RUN_DIR,
     topology,
@@ -314,6 +315,58 @@ fn servers_log_whom_they_saw() {
 
 #[test]
 #[ignore = "needs root"]
+fn probe_answers_by_connections() {
+    let lab = up(THREE);
+    let queries = [
+        r#"{"from":"x/caller","to":"x/web-2","port":80}"#,
+        r#"{"from":"outside","to":"x/web-2","port":53,"protocol":"UDP"}"#,
+        r#"{"from":"203.0.113.2","to":"fd00:10:244:2::66","port":80}"#,
+        r#"{"from":"2001:db8:f::2","to":"x/six","port":80}"#,
+        r#"{"from":"192.168.1.3","to":"10.244.1.10","port":80}"#,
+        r#"{"from":"x/web-1","to":"node","port":81}"#,
+        r#"{"from":"node","to":"10.244.3.10","port":54,"protocol":"UDP"}"#,
+        r#"{"from":"node","to":"10.96.0.10","port":80}"#,
+        r#"{"from":"x/caller","to":"10.244.1.99","port":80}"#,
+        r#"{"from":"x/caller","to":"x/web-2","port":80,"http":{"method":"POST","path":"/v1/request-landing"}}"#,
+        r#"{"from":"x/nobody","to":"x/web-2","port":80}"#,
+        r#"{"from":"x/caller","to":"service:x/none","port":80}"#,
+        r#"{"from":"x/caller","to":"x/web-2","port":80,"protocol":"SCTP"}"#,
+        "nonsense",
+    ];
+    let queries: Vec<_> = queries.iter().map(|line| serde_json::from_str(line).map_err(|e| e.to_string())).collect();
+    let mut lines = Vec::new();
+    let options = ProbeOptions { node: Some("node-c".to_owned()), tries: Some(3) };
+    let put = |answer: Answer| {
+        let addresses: Vec<String> = answer.backends.iter().map(ToString::to_string).collect();
+        let sources: Vec<String> = answer.source_seen.iter().map(ToString::to_string).collect();
+        let reason = answer.reason.unwrap_or_default();
+        lines.push(format!("{:?} {} {} {reason}", answer.verdict, addresses.join(","), sources.join(",")));
+        Ok(())
+    };
+    lab.probe_all(&queries, &options, put).expect("queries are answered");
+    assert_eq!(
+        lines,
+        [
+            "Allow 10.244.2.10:80 10.244.1.2 ",
+            "Allow 10.244.2.10:53 203.0.113.2 ",
+            "Error   BadQuery",
+            "Allow [fd00:10:244:2::66]:80 2001:db8:f::2 ",
+            "Allow 10.244.1.10:80 192.168.1.3 ",
+            "Refuse   ",
+            "Refuse   ",
+            "Drop   ",
+            "Drop   ",
+            "Allow 10.244.2.10:80 10.244.1.2 ",
+            "Error   BadQuery",
+            "Error   BadQuery",
+            "Error   NoSctp",
+            "Error   BadQuery",
+        ]
+    );
+}
+
+#[test]
+#[ignore = "needs root"]
 fn the_command_says_what_is_wrong() {
     let directory = tempfile::tempdir().expect("there is room");
     let node = "kind: Node\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\nstatus: {addresses: [{type: InternalIP, \
@@ -377,6 +430,22 @@ fn the_command_leaves_a_lab_standing() {
     assert_eq!((status, text.as_str()), (Some(3), "here\n"));
     let (status, _) = lab(&["exec", "default/caller", "--", "no-such-program"]);
     assert_eq!(status, Some(127));
+    let queries = tempfile::NamedTempFile::new().expect("there is room");
+    fs::write(queries.path(), "{\"from\":\"default/caller\",\"to\":\"default/web-2\",\"port\":8080}\nx\n")
+        .expect("is open");
+    let (status, text) = lab(&["probe", "--queries", queries.path().to_str().expect("is text"), "--tries", "2"]);
+    let want = "{\"verdict\":\"allow\",\"backends\":[\"10.244.2.10:8080\"],\"source_seen\":[\"10.244.1.2\"],\"outcomes\":{\"ok\":2}}";
+    assert_eq!((status, text.lines().next()), (Some(0), Some(want)));
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains("BadQuery")), "{text}");
+    let dial = ["dial", "10.244.2.10:8080", "--times", "3"];
+    let (status, text) = lab(&[&["exec", "default/caller", "--", "lb-lab"][..], &dial].concat());
+    assert_eq!((status, text.as_str()), (Some(0), "     3 default/web-2 10.244.2.10:8080\n"));
+    let hold = ["hold", "[fd00:10:244:2::10]:5353", "--udp", "--for-ms", "50", "--every-ms", "5"];
+    let (status, text) = lab(&[&["exec", "default/caller", "--", "lb-lab"][..], &hold].concat());
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("uses answered by default/web-2, longest wait") && text.ends_with("ms, ok\n"), "{text}");
+    let (status, text) = lab(&["exec", "default/caller", "--", "lb-lab", "hold", "10.244.2.10:1"]);
+    assert_eq!((status, text.as_str()), (Some(1), "0 uses answered by no one, longest wait 0 ms, ECONNREFUSED\n"));
     let (status, text) = lab(&["status"]);
     assert_eq!(status, Some(0));
     let state: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).expect("is JSON");

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use self::{
     wire::{Dial, Family, Http, Protocol, Reply, Request, SocketId, TIMEOUT_MS},
-    worker::work,
+    worker::{dial, hold, work},
 };
 use super::Lab;
 

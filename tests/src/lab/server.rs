@@ -33,6 +33,9 @@ use super::{
     topology::{Pod, Port},
 };
 
+/// The header of every HTTP response that holds the [`Answer`], for those whose body is another.
+pub const ANSWER_HEADER: &str = "Lab-Answer";
+
 /// What a server answers, as one JSON line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Answer {

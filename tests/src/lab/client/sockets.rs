@@ -17,7 +17,10 @@ use nix::{
     },
 };
 
-use super::wire::{Family, Http, Protocol, Reply};
+use super::{
+    super::server::{ANSWER_HEADER, Answer},
+    wire::{Family, Http, Protocol, Reply},
+};
 
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,20 @@ impl Failure {
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Self {
         Self::Errno(errno)
+    }
+}
+
+/// An HTTP response.
+#[derive(Debug)]
+pub(super) struct Response {
+    status: u16,
+    answer: Option<Answer>,
+    body: String,
+}
+
+impl From<Response> for Reply {
+    fn from(response: Response) -> Self {
+        Self { status: Some(response.status), answer: response.answer, data: Some(response.body), ..Self::default() }
     }
 }
 
@@ -142,7 +159,7 @@ impl Socket {
     }
 
     /// Sends an HTTP request and reads its response.
-    pub(super) fn exchange(&mut self, http: &Http, deadline: Instant) -> Result<(u16, String), Failure> {
+    pub(super) fn exchange(&mut self, http: &Http, deadline: Instant) -> Result<Response, Failure> {
         let host = match (&http.host, self.names().0) {
             (Some(host), _) => host.clone(),
             (None, Ok(peer)) => peer.to_string(),
@@ -159,7 +176,7 @@ impl Socket {
         self.read_response(http.method == "HEAD", deadline)
     }
 
-    fn read_response(&mut self, head_only: bool, deadline: Instant) -> Result<(u16, String), Failure> {
+    fn read_response(&mut self, head_only: bool, deadline: Instant) -> Result<Response, Failure> {
         let end = loop {
             if let Some(end) = self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
@@ -169,10 +186,12 @@ impl Socket {
         };
         let head = String::from_utf8_lossy(&self.rest[..end]).into_owned();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(Failure::Garbled)?;
-        let fields = head.lines().filter_map(|line| line.split_once(':'));
-        let mut lengths = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length = lengths.next().map(|(_, value)| value.trim().parse::<usize>());
-        let length = length.transpose().map_err(|_| Failure::Garbled)?;
+        let field = |wanted: &str| {
+            let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+            fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+        };
+        let length = field("content-length").map(str::parse::<usize>).transpose().map_err(|_| Failure::Garbled)?;
+        let answer = field(ANSWER_HEADER).and_then(|text| serde_json::from_str(text).ok());
         self.rest.drain(..end + 4);
         let length = if head_only { Some(0) } else { length };
         while length.is_none_or(|length| self.rest.len() < length) {
@@ -184,7 +203,7 @@ impl Socket {
             }
         }
         let body = self.rest.drain(..length.unwrap_or(self.rest.len())).collect();
-        Ok((status, String::from_utf8(body).map_err(|_| Failure::Garbled)?))
+        Ok(Response { status, answer, body: String::from_utf8(body).map_err(|_| Failure::Garbled)? })
     }
 
     fn wait(&self, events: PollFlags, deadline: Instant) -> Result<(), Failure> {

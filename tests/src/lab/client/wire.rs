@@ -265,7 +265,7 @@ pub struct Reply {
     /// The body of an HTTP response, or a datagram.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// The same when it is the answer of a lab's server.
+    /// Who answered, when it was a lab's server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
     /// How often a held socket was used with success.

@@ -88,7 +88,7 @@ impl Worker {
             }
             Request::Request { id, http, timeout_ms } => {
                 let deadline = by(timeout_ms);
-                self.socket(id)?.exchange(&http, deadline).map(|(status, body)| http_reply(status, body))
+                self.socket(id)?.exchange(&http, deadline).map(Reply::from)
             }
             Request::Send { id, to, data } => done(self.socket(id)?.send(data.as_bytes(), to, by(super::TIMEOUT_MS))),
             Request::Recv { id, timeout_ms } => receive(self.socket(id)?, by(timeout_ms)),
@@ -122,7 +122,7 @@ impl Worker {
                 }
                 None => return Err(format!("socket {} is not open", id.0)),
             },
-            Request::Dial(dial) => Ok(Reply { tries: dial_all(&dial), ..Reply::default() }),
+            Request::Dial(dial) => Ok(Reply { tries: self::dial(&dial), ..Reply::default() }),
             Request::Sleep { ms } => {
                 thread::sleep(Duration::from_millis(ms));
                 Ok(Reply::default())
@@ -192,7 +192,8 @@ impl Hold {
     }
 }
 
-fn dial_all(dial: &Dial) -> Vec<Reply> {
+/// Makes many connections from where this process runs; each one's reply is what became of it.
+pub fn dial(dial: &Dial) -> Vec<Reply> {
     let next = AtomicU32::new(0);
     let tries = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -206,6 +207,23 @@ fn dial_all(dial: &Dial) -> Vec<Reply> {
         }
     });
     tries.into_inner().expect("no holder of the list panics")
+}
+
+/// Keeps one connection in use from where this process runs, for a while or until it fails.
+pub fn hold(dial: &Dial, every: Duration, time: Duration) -> Reply {
+    let (timeout, deadline) = (Duration::from_millis(dial.timeout_ms), Instant::now() + time);
+    let socket = Socket::open(Family::of(&dial.to), dial.proto).and_then(|socket| {
+        socket.connect(dial.to, Instant::now() + timeout)?;
+        Ok(socket)
+    });
+    let hold = match socket {
+        Ok(socket) => Hold::start(socket, every, timeout, dial.http.clone()),
+        Err(failure) => return failed(failure),
+    };
+    while hold.report().ok && Instant::now() < deadline {
+        thread::sleep(every.min(Duration::from_millis(20)));
+    }
+    hold.release().1
 }
 
 fn dial_once(dial: &Dial) -> Reply {
@@ -227,7 +245,7 @@ fn dial_once(dial: &Dial) -> Reply {
 
 fn use_once(socket: &mut Socket, http: &Http, deadline: Instant) -> Result<Reply, Failure> {
     match socket.protocol {
-        Protocol::Tcp => socket.exchange(http, deadline).map(|(status, body)| http_reply(status, body)),
+        Protocol::Tcp => socket.exchange(http, deadline).map(Reply::from),
         Protocol::Udp => ask(socket, None, "lab", deadline),
     }
 }
@@ -241,10 +259,6 @@ fn receive(socket: &Socket, deadline: Instant) -> Result<Reply, Failure> {
     let (data, from) = socket.receive(deadline)?;
     let data = String::from_utf8(data).map_err(|_| Failure::Garbled)?;
     Ok(Reply { from, answer: serde_json::from_str(&data).ok(), data: Some(data), ..Reply::default() })
-}
-
-fn http_reply(status: u16, body: String) -> Reply {
-    Reply { status: Some(status), answer: serde_json::from_str(&body).ok(), data: Some(body), ..Reply::default() }
 }
 
 fn failed(failure: Failure) -> Reply {
