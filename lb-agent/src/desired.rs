@@ -66,8 +66,7 @@ impl From<&Config> for Settings {
         Self {
             node_ports: config.node_port_addresses.clone(),
             default_algorithm: config.default_algorithm,
-            maglev_size: ::maglev::fill::Size::new(config.maglev_table_size)
-                .expect("the configuration holds a valid size"),
+            maglev_size: config.maglev_table_size,
             translate_local_addresses: config.socket.translate_local_addresses,
         }
     }

@@ -149,10 +149,8 @@ impl Core {
     }
 
     fn follow_addresses(&mut self, shared: &Shared, local: Vec<LocalAddress>) -> bool {
-        let local: BTreeSet<_> = local
-            .into_iter()
-            .map(|held| facts::LocalAddress { address: held.address, device: held.device })
-            .collect();
+        let local: BTreeSet<_> =
+            local.into_iter().map(|held| facts::LocalAddress { address: held.address, device: held.device }).collect();
         if self.facts.local == local {
             return false;
         }
