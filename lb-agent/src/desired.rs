@@ -23,13 +23,13 @@ use std::{
     sync::Arc,
 };
 
-use lb_ebpf::abi::frontend::{Kind, Word, address_flags};
+use lb_ebpf::abi::frontend::{Kind, MAX_LINES, Word, address_flags};
 
 pub use self::frontends::Via;
 use self::{
     claims::{Claim, Claims},
     facts::Facts,
-    room::Room,
+    room::{Room, RoomError},
     state::{BackendId, Frontend, MapState},
     unit::{Spec, Unit},
 };
@@ -66,8 +66,7 @@ impl From<&Config> for Settings {
         Self {
             node_ports: config.node_port_addresses.clone(),
             default_algorithm: config.default_algorithm,
-            maglev_size: ::maglev::fill::Size::new(config.maglev_table_size)
-                .expect("the configuration holds a valid size"),
+            maglev_size: config.maglev_table_size,
             translate_local_addresses: config.socket.translate_local_addresses,
         }
     }
@@ -115,6 +114,8 @@ pub struct Desired {
     /// Services that exist only as the owner of slices.
     orphans: BTreeSet<Name>,
     room_was_made: bool,
+    /// A table did not find lines in the arena.
+    arena_is_short: bool,
     here: Option<Facts>,
     node_ports: BTreeMap<IpAddr, u32>,
     /// Addresses of this and other nodes, as their objects have them.
@@ -150,6 +151,7 @@ impl Desired {
             blocked: BTreeSet::new(),
             orphans: BTreeSet::new(),
             room_was_made: false,
+            arena_is_short: false,
             here: None,
             node_ports: BTreeMap::new(),
             node_addresses: BTreeSet::new(),
@@ -171,6 +173,15 @@ impl Desired {
         self.room.arena.used()
     }
 
+    /// The size that the arena should grow to: twice what it has, once three quarters are taken or a table found no
+    /// room.
+    pub fn arena_wanted(&self) -> Option<u32> {
+        let capacity = self.room.arena.capacity();
+        let short = self.arena_is_short || self.arena_used() > capacity / 4 * 3;
+        let next = capacity.saturating_mul(2).min(MAX_LINES);
+        (short && next > capacity).then_some(next)
+    }
+
     /// Adopts what the maps hold at the start, so that it keeps its numbers. Comes before the first update.
     pub fn restore(&mut self, held: &MapState) {
         self.room.restore(held);
@@ -190,6 +201,7 @@ impl Desired {
     pub fn grow_arena(&mut self, lines: u32) {
         self.room.arena.grow(lines);
         self.room_was_made = true;
+        self.arena_is_short = false;
     }
 
     /// Takes back ids and lines that the maps no longer hold, unless they are wanted; they are given out again when
@@ -319,6 +331,7 @@ impl Desired {
                         now.units.insert(key, unit);
                     }
                     Err(error) => {
+                        self.arena_is_short |= matches!(error, RoomError::Arena(_));
                         now.problems.push(problems::no_room(&port_name, index, family, &error));
                         self.blocked.insert(Arc::clone(&name));
                         if let Some(old) = old {
@@ -352,7 +365,7 @@ impl Desired {
         before: Option<&Unit>,
         model: &Model,
         facts: &Facts,
-    ) -> Result<Unit, room::RoomError> {
+    ) -> Result<Unit, RoomError> {
         let skip = |ip: &IpAddr| !self.settings.translate_local_addresses && facts.device(ip).is_some();
         let node_ports = self.node_ports.keys().any(|ip| Family::of(ip) == family);
         let listings = frontends::list(service, port, family, skip, node_ports);

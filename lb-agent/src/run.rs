@@ -16,7 +16,7 @@ mod shared;
 use crate::{
     args::{Args, ArgsError, Command, paths::PathError},
     ctl::output::OutputError,
-    datapath::{attach::AttachError, load::LoadError, node::NodeError, pin::PinError},
+    datapath::{install::InstallError, node::NodeError, pin::PinError},
     logging,
     maps::StoreError,
     metrics::MetricsError,
@@ -38,15 +38,12 @@ pub enum RunError {
         /// What was refused.
         what: String,
     },
-    /// The pins cannot be held.
+    /// The datapath cannot be put in place.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// The pins cannot be removed.
     #[error(transparent)]
     Pin(#[from] PinError),
-    /// The programs cannot be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The programs cannot be attached.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
     /// The node's own entries cannot be written.
     #[error(transparent)]
     Node(#[from] NodeError),

@@ -1,7 +1,13 @@
 //! What the programs must know of this node: the entry of the `config` map, and the pods behind namespace cookies.
 
 use std::{
-    sync::{Mutex, PoisonError},collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use lb_ebpf::abi::{
     config::{Config, Excluded, MAX_EXCLUDED, flags},

@@ -118,12 +118,7 @@ impl MapStore for KernelStore {
                 let zeros = vec![0; map.value_bytes().unwrap_or_default()];
                 self.set(map, key, &zeros)
             }
-            Map::Frontends4
-            | Map::Frontends6
-            | Map::Addresses4
-            | Map::Addresses6
-            | Map::Ranges4
-            | Map::Ranges6 => {
+            Map::Frontends4 | Map::Frontends6 | Map::Addresses4 | Map::Addresses6 | Map::Ranges4 | Map::Ranges6 => {
                 self.raw(map).remove(key).map_err(|error| refused(map, "delete", &error, self.capacity(map)))
             }
         }
@@ -134,7 +129,8 @@ impl MapStore for KernelStore {
             Map::Arena => self.runs(),
             Map::Backends4 | Map::Backends6 => {
                 let (mapping, size) = (&self.arrays[&map], self.value_size(map));
-                let flags = if map == Map::Backends4 { offset_of!(Backend<V4>, flags) } else { offset_of!(Backend<V6>, flags) };
+                let flags =
+                    if map == Map::Backends4 { offset_of!(Backend<V4>, flags) } else { offset_of!(Backend<V6>, flags) };
                 let mut found = BTreeMap::new();
                 let mut value = vec![0; size];
                 for index in 0..self.capacity(map) {
@@ -146,15 +142,12 @@ impl MapStore for KernelStore {
                 }
                 Ok(found)
             }
-            Map::Frontends4
-            | Map::Frontends6
-            | Map::Addresses4
-            | Map::Addresses6
-            | Map::Ranges4
-            | Map::Ranges6 => match self.raw(map).entries() {
-                Ok(entries) => Ok(entries.into_iter().collect()),
-                Err(error) => Err(refused(map, "read", &error, self.capacity(map))),
-            },
+            Map::Frontends4 | Map::Frontends6 | Map::Addresses4 | Map::Addresses6 | Map::Ranges4 | Map::Ranges6 => {
+                match self.raw(map).entries() {
+                    Ok(entries) => Ok(entries.into_iter().collect()),
+                    Err(error) => Err(refused(map, "read", &error, self.capacity(map))),
+                }
+            }
         }
     }
 

@@ -322,6 +322,21 @@ impl Mapping {
         self.words
     }
 
+    /// Copies another mapping to the beginning of this one, which must be as long.
+    pub fn copy_from(&self, from: &Self) -> io::Result<()> {
+        if from.words > self.words {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the new mapping is shorter than the old one"));
+        }
+        for at in 0..from.words {
+            // Untouched pages of a fresh map stay untouched.
+            match from.word(at).load(Ordering::Acquire) {
+                0 => {}
+                word => self.word(at).store(word, Ordering::Release),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads `out.len()` bytes (a multiple of 8) from word `at`.
     pub fn read(&self, at: usize, out: &mut [u8]) {
         for (index, bytes) in out.chunks_exact_mut(8).enumerate() {

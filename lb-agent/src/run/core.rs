@@ -12,7 +12,7 @@ use std::{
 
 use super::{pods, shared::Shared};
 use crate::{
-    datapath::{netlink::LocalAddress, node, sys},
+    datapath::{grace, install::Installed, netlink::LocalAddress, node},
     desired::facts::{self, Facts},
     grace::Epoch,
     health::Moment,
@@ -26,9 +26,6 @@ use crate::{
 
 /// The maps are compared with what they should hold this often, whatever happens.
 const READ_BACK: Duration = Duration::from_secs(30);
-/// Where the kernel cannot say when programs have ended (nohz_full), they are given so long: none runs for a
-/// millionth of it.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Objects and maps.
 pub(super) struct Core {
@@ -38,6 +35,8 @@ pub(super) struct Core {
     pub(super) facts: Facts,
     /// Keeps the maps as the objects want them.
     pub(super) reconciler: Reconciler<KernelStore>,
+    /// The programs behind the maps.
+    pub(super) installed: Installed,
     /// Every first list has been read.
     pub(super) synced: bool,
     /// The maps have held what was wanted at least once since then.
@@ -114,9 +113,7 @@ pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
         while let Ok(later) = asked.try_recv() {
             epoch = later;
         }
-        if !sys::wait_for_programs() {
-            std::thread::sleep(GRACE);
-        }
+        grace::wait();
         if core.send(Told::Passed(epoch)).is_err() {
             return;
         }
@@ -149,10 +146,8 @@ impl Core {
     }
 
     fn follow_addresses(&mut self, shared: &Shared, local: Vec<LocalAddress>) -> bool {
-        let local: BTreeSet<_> = local
-            .into_iter()
-            .map(|held| facts::LocalAddress { address: held.address, device: held.device })
-            .collect();
+        let local: BTreeSet<_> =
+            local.into_iter().map(|held| facts::LocalAddress { address: held.address, device: held.device }).collect();
         if self.facts.local == local {
             return false;
         }
@@ -259,6 +254,29 @@ impl Core {
         if !removed.is_empty() {
             let _ = follow.pods.send(pods::Told::Removed(removed));
         }
-        outcome.again
+        if self.grow_arena(shared) { Some(Duration::ZERO) } else { outcome.again }
+    }
+
+    /// Makes the arena larger when it is short. True if there is room now for what was left out.
+    fn grow_arena(&mut self, shared: &Shared) -> bool {
+        let Some(lines) = self.reconciler.desired().arena_wanted() else { return false };
+        let grown = self.installed.grow_arena(lines).and_then(|()| self.installed.store());
+        let problem = match grown {
+            Ok(store) => {
+                *self.reconciler.store_mut() = store;
+                self.reconciler.grow_arena();
+                tracing::info!(lines, "the arena is larger");
+                None
+            }
+            Err(error) => Some(Problem {
+                kind: "MapFull",
+                object: "Map arena".to_owned(),
+                field: "maps.arenaLines".to_owned(),
+                message: format!("it cannot grow to {lines} lines: {error}"),
+            }),
+        };
+        let grown = problem.is_none();
+        shared.report("arena", problem.into_iter().collect());
+        grown
     }
 }

@@ -81,7 +81,8 @@ pub(super) fn run(shared: &Arc<Shared>, mut pods: Pods, told: &Receiver<Told>, c
 /// Writes down what a look found; returns the namespaces.
 fn report(shared: &Shared, look: Look) -> Vec<File> {
     let mut problems = BTreeSet::new();
-    let written = node::write_host(&shared.maps, look.host).and_then(|()| node::write_clients(&shared.maps, &look.clients));
+    let written =
+        node::write_host(&shared.maps, look.host).and_then(|()| node::write_clients(&shared.maps, &look.clients));
     if let Err(error) = written {
         problems.insert(Problem {
             kind: "MapWrite",
@@ -95,9 +96,10 @@ fn report(shared: &Shared, look: Look) -> Vec<File> {
             kind: "Canary",
             object: format!("Node {}", shared.node),
             field: "--cgroup".to_owned(),
-            message: "the hooks do not see a connect made by the agent itself: they are attached to a cgroup that does \
+            message:
+                "the hooks do not see a connect made by the agent itself: they are attached to a cgroup that does \
                       not hold it, or were detached; Services do not work on this node"
-                .to_owned(),
+                    .to_owned(),
         });
     }
     for pod in &look.uncovered {

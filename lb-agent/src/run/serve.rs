@@ -1,7 +1,6 @@
 //! `run`: from nothing to a served node, and out again.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -23,19 +22,18 @@ use crate::{
     args::{Settings, Source},
     config::Config,
     datapath::{
-        attach::{self, Attached},
-        load::{LoadOptions, load},
+        attach::Attached,
+        install::Installed,
         netlink,
         node::{self, NodeSettings},
-        pin::{self, Pins},
         pods::Pods,
-        probe, sys,
+        sys,
     },
     desired,
     desired::facts::Facts,
     health::Health,
     manifests,
-    maps::{kernel::KernelStore, raw::RawMap},
+    maps::raw::RawMap,
     metrics::Metrics,
     model::Model,
     reconcile::{Backoff, Reconciler},
@@ -51,8 +49,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::Privileges { what: "the process does not run as root".to_owned() });
     }
-    let cgroup = pin::open_cgroup(&settings.cgroup)?;
-    let pins = Pins::hold(&settings.bpf_dir)?;
+    let installed = Installed::load(&settings.bpf_dir, &settings.cgroup, settings.config.maps.by_name())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -63,18 +60,14 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
         ApiSocket::bind(&settings.socket)?
     };
 
-    let sizes = settings.config.maps.by_name();
-    let options = LoadOptions { maps: &pins.maps(), sizes: &sizes, has_set_retval: probe::has_set_retval() };
-    let loaded = load(&options)?;
-    let maps = loaded.maps.iter().map(|(name, map)| Ok((*name, map.try_clone()?))).collect::<io::Result<_>>();
-    let maps: BTreeMap<&'static str, RawMap> = maps.map_err(failed("open the maps"))?;
+    let maps = installed.maps()?;
     node::write_settings(&maps, &node_settings(&settings.config))?;
     if let Ok(Some(cookie)) = sys::netns_cookie() {
         node::write_host(&maps, cookie)?;
     }
-    let store = KernelStore::open(&pins.maps()).map_err(failed("open the maps"))?;
-    let reconciler = Reconciler::new(store, desired::Settings::from(&settings.config), Backoff::default())?;
-    let Attached { made, swapped } = attach::attach(&loaded, &cgroup, &pins.links())?;
+    let reconciler =
+        Reconciler::new(installed.store()?, desired::Settings::from(&settings.config), Backoff::default())?;
+    let Attached { made, swapped } = installed.attach()?;
     tracing::info!(node = %settings.node, cgroup = %settings.cgroup.display(), made, swapped, "programs attached");
 
     let shared = Arc::new(Shared {
@@ -83,6 +76,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
             model: Model::default(),
             facts: Facts { node: settings.node.clone(), ..Facts::default() },
             reconciler,
+            installed,
             synced: false,
             ready: false,
         }),

@@ -6,7 +6,13 @@ use std::{
 };
 
 use super::core::Core;
-use crate::{api::status::Canary, health::Health, maps::raw::RawMap, metrics::Metrics, problem::{Problem, Problems}};
+use crate::{
+    api::status::Canary,
+    health::Health,
+    maps::raw::RawMap,
+    metrics::Metrics,
+    problem::{Problem, Problems},
+};
 
 /// Everything that more than one thread looks at.
 pub(super) struct Shared {
