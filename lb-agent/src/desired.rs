@@ -23,14 +23,14 @@ use std::{
     sync::Arc,
 };
 
-use lb_ebpf::abi::frontend::{Kind, Word, address_flags};
+use lb_ebpf::abi::frontend::{Kind, MAX_LINES, Word, address_flags};
 
 pub use self::frontends::Via;
 use self::{
     claims::{Claim, Claims},
     facts::Facts,
     frontends::Listing,
-    room::Room,
+    room::{Room, RoomError},
     state::{BackendId, Frontend, MapState, Named, Run},
     unit::{Spec, Unit, View},
 };
@@ -67,8 +67,7 @@ impl From<&Config> for Settings {
         Self {
             node_ports: config.node_port_addresses.clone(),
             default_algorithm: config.default_algorithm,
-            maglev_size: ::maglev::fill::Size::new(config.maglev_table_size)
-                .expect("the configuration holds a valid size"),
+            maglev_size: config.maglev_table_size,
             translate_local_addresses: config.socket.translate_local_addresses,
         }
     }
@@ -120,6 +119,8 @@ pub struct Desired {
     /// Services that exist only as the owner of slices.
     orphans: BTreeSet<Name>,
     room_was_made: bool,
+    /// A table did not find lines in the arena.
+    arena_is_short: bool,
     here: Option<Facts>,
     node_ports: BTreeMap<IpAddr, u32>,
     /// Addresses of this and other nodes, as their objects have them.
@@ -157,6 +158,7 @@ impl Desired {
             blocked: BTreeSet::new(),
             orphans: BTreeSet::new(),
             room_was_made: false,
+            arena_is_short: false,
             here: None,
             node_ports: BTreeMap::new(),
             node_addresses: BTreeSet::new(),
@@ -178,6 +180,15 @@ impl Desired {
         self.room.arena.used()
     }
 
+    /// The size that the arena should grow to: twice what it has, once three quarters are taken or a table found no
+    /// room.
+    pub fn arena_wanted(&self) -> Option<u32> {
+        let capacity = self.room.arena.capacity();
+        let short = self.arena_is_short || self.arena_used() > capacity / 4 * 3;
+        let next = capacity.saturating_mul(2).min(MAX_LINES);
+        (short && next > capacity).then_some(next)
+    }
+
     /// Adopts what the maps hold at the start, so that it keeps its numbers. Comes before the first update.
     pub fn restore(&mut self, held: &MapState) {
         self.room.restore(held);
@@ -197,6 +208,7 @@ impl Desired {
     pub fn grow_arena(&mut self, lines: u32) {
         self.room.arena.grow(lines);
         self.room_was_made = true;
+        self.arena_is_short = false;
     }
 
     /// Takes back ids and lines that the maps no longer hold, unless they are wanted; they are given out again when
@@ -344,6 +356,7 @@ impl Desired {
                         now.units.insert(key, unit);
                     }
                     Err(error) => {
+                        self.arena_is_short |= matches!(error, RoomError::Arena(_));
                         now.problems.push(problems::no_room(&port_name, index, view.family, &error));
                         self.blocked.insert(Arc::clone(&name));
                         if let Some(old) = old {

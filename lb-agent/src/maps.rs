@@ -1,6 +1,7 @@
 //! The seam between what the maps should hold and the kernel: one store of bytes by map.
 
 pub mod faulty;
+pub mod kernel;
 pub mod memory;
 pub mod raw;
 

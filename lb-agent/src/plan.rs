@@ -106,6 +106,24 @@ pub struct Keys {
     pub ranges: BTreeSet<Range>,
 }
 
+impl Op {
+    /// The stage that it belongs to, for metrics.
+    pub const fn stage(&self) -> &'static str {
+        match self {
+            Self::ClearAddress { .. } => "clear_address",
+            Self::RemoveFrontend { .. } => "remove_frontend",
+            Self::SetRange { .. } => "set_range",
+            Self::SetBackend { .. } => "set_backend",
+            Self::SetTable { .. } => "set_table",
+            Self::SetFrontend { .. } => "set_frontend",
+            Self::SetAddress { .. } => "set_address",
+            Self::SettleBackend { .. } => "settle_backend",
+            Self::RemoveBackend { .. } => "remove_backend",
+            Self::RemoveRange { .. } => "remove_range",
+        }
+    }
+}
+
 impl Keys {
     /// All keys of two states.
     pub fn all(a: &MapState, b: &MapState) -> Self {
