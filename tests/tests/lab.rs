@@ -9,7 +9,7 @@ use std::{
 };
 
 use lb_tests::lab::{
-    Lab, Options, Topology,
+    Lab, Options, Topology, binaries,
     client::{Dial, Family, Http, Protocol, Request},
     object::Object,
     probe::{Answer, ProbeOptions},
@@ -29,6 +29,10 @@ fn up(yaml: &str) -> Lab {
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("is an address")
+}
+
+fn lb_lab() -> Command {
+    Command::new(binaries::find("lb-lab").expect("is built with this test"))
 }
 
 /// Everything of this machine that carries the lab's id.
@@ -105,7 +109,7 @@ fn a_killed_process_leaves_nothing_behind() {
     for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
         // Killed at moments that lie in all parts of coming up, which takes about a tenth of a second.
         for delay in [0, 5, 15, 30, 45, 60, 75, 90, 120] {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_lb-lab"))
+            let mut child = lb_lab()
                 .args(["--lab", &format!("killed-{signal}-{delay}"), "up", "--proxy", "none"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -178,9 +182,14 @@ fn sockets_of_every_kind() {
     let reply = client.request(id, Http::new("POST", "/v1/request-landing")).expect("is possible");
     assert_eq!(reply.data.as_deref(), Some("Ship landed"));
     client.call(&Request::Hold { id, every_ms: 1, timeout_ms: 1000, http: Http::default() }).expect("is possible");
-    client.call(&Request::Sleep { ms: 50 }).expect("is possible");
+    let start = Instant::now();
+    while client.call(&Request::Held { id }).expect("is possible").uses < Some(5) {
+        assert!(start.elapsed() < Duration::from_secs(10), "a held connection is used every millisecond");
+    }
+    assert!(client.get(id).is_err(), "a held connection is in use");
     let held = client.call(&Request::Release { id }).expect("is possible");
-    assert!(held.ok && held.uses > Some(5), "{held:?}");
+    assert!(held.ok && held.uses >= Some(5) && held.pod() == Some("x/web-2"), "{held:?}");
+    assert_eq!(client.get(id).expect("is possible").pod(), Some("x/web-2"));
 
     let id = client.open(Family::V6, Protocol::Tcp).expect("is possible");
     let reply = client.connect(id, v4).expect("is possible");
@@ -274,8 +283,7 @@ fn objects_reach_every_node() {
     let mut client = lab.client("x/caller").expect("a client starts");
     let mut pod_at = |port: u16| {
         let to = SocketAddr::new("10.244.3.3".parse().expect("is an address"), port);
-        let reply =
-            client.dial(Dial { timeout_ms: 100, ..Dial::new(to, Protocol::Tcp, 1) }).expect("is possible").remove(0);
+        let reply = client.dial(Dial::new(to, Protocol::Tcp, 1)).expect("is possible").remove(0);
         reply.pod().unwrap_or(reply.outcome()).to_owned()
     };
     assert_eq!(pod_at(80), "z/late");
@@ -378,7 +386,7 @@ fn the_command_says_what_is_wrong() {
          containers: [{{ports: [{{containerPort: 80}}]}}]}}\n"
     );
     let lab = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_lb-lab")).args(["--lab", "wrong"]).args(arguments).output();
+        let output = lb_lab().args(["--lab", "wrong"]).args(arguments).output();
         let output = output.expect("lb-lab starts");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -386,7 +394,7 @@ fn the_command_says_what_is_wrong() {
         ("malformed", "kind: [\n".to_owned(), "t.yaml: line "),
         ("no node", "kind: Lab\n".to_owned(), "t.yaml: there is no Node"),
         ("unknown node", bad_pod, "t.yaml: Pod default/p: spec.nodeName: there is no node `b`"),
-        ("one port twice", clash, "server of Pod default/q: TCP port 0.0.0.0:80: EADDRINUSE"),
+        ("one port twice", clash, ": TCP port 0.0.0.0:80: EADDRINUSE"),
     ] {
         let path = directory.path().join("t.yaml");
         fs::write(&path, yaml).expect("there is room");
@@ -417,7 +425,7 @@ fn the_command_says_what_is_wrong() {
 #[ignore = "needs root"]
 fn the_command_leaves_a_lab_standing() {
     let lab = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lb-lab"));
+        let mut command = lb_lab();
         let output = command.args(["--lab", "standing"]).args(arguments).output().expect("lb-lab starts");
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
