@@ -1,1 +1,5 @@
-//! Placeholder.
+//! What the benchmarks share.
+
+mod thread_time;
+
+pub use thread_time::ThreadTime;

@@ -7,6 +7,7 @@ pub mod namespaces;
 pub mod netlink;
 pub mod node;
 pub mod pin;
+pub mod pods;
 pub mod probe;
 pub mod sockets;
 pub(crate) mod sys;

@@ -1,2 +1,17 @@
 //! The daemon.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lb_agent::{args::Args, run};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{:#}", anyhow::Error::new(error));
+            ExitCode::FAILURE
+        }
+    }
+}

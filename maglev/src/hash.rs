@@ -64,12 +64,15 @@ mod tests {
     #[test]
     fn hash_is_the_same_in_every_build() {
         for (name, words, seed, want) in [
-            ("no traffic", [0, 0, 0, 0], 0, hash(&[0, 0, 0, 0], 0)),
-            ("a connection", [CLIENT, SERVICE, 40_000 << 16 | 80, 6], 0, 0),
-            ("a connection, another seed", [CLIENT, SERVICE, 40_000 << 16 | 80, 6], 1, 0),
+            ("zeros", [0, 0, 0, 0], 0, 0x4850_23ef),
+            ("a connection", [CLIENT, SERVICE, 40_000 << 16 | 80, 6], 0, 0x8b5a_4d61),
+            ("a connection, another seed", [CLIENT, SERVICE, 40_000 << 16 | 80, 6], 1, 0xebcb_40b1),
         ] {
             assert_eq!(hash(&words, seed), want, "{name}");
         }
+        assert_eq!(hash(&[CLIENT, SERVICE, 40_000 << 16 | 80], 0), 0x35a4_1b6a, "an odd number of words");
+        let ipv6 = [0xfd00_0000, 0, 0, 1, 0xfd00_0000, 0, 0, 1, 40_000 << 16 | 80, 6];
+        assert_eq!(hash(&ipv6, 0), 0x9204_a031, "IPv6");
     }
 
     #[test]
@@ -103,10 +106,11 @@ mod tests {
 
     #[test]
     fn flows_that_differ_little_spread_evenly() {
-        let flows: [(&str, fn(u32) -> [u32; 4]); 5] = [
+        type Flow = fn(u32) -> [u32; 4];
+        let flows: [(&str, Flow); 5] = [
             ("source ports of one client", |i| [CLIENT, SERVICE, (1024 + i % 64_000) << 16 | 80, 6 + i / 64_000]),
             ("clients of one network", |i| [CLIENT + i, SERVICE, 40_000 << 16 | 80, 6]),
-            ("a client in each /16", |i| [CLIENT + (i << 16), SERVICE + (i >> 16), 40_000 << 16 | 80, 6]),
+            ("a client in each /16", |i| [CLIENT.wrapping_add(i << 16), SERVICE + (i >> 16), 40_000 << 16 | 80, 6]),
             ("services in a row", |i| [CLIENT, SERVICE + i, 40_000 << 16 | 80, 6]),
             ("addresses and ports that move together", |i| [CLIENT + i, SERVICE + i, i << 16 | i & 0xffff, 6]),
         ];

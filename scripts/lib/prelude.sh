@@ -25,6 +25,7 @@ step() {
         "$@" >&2 || rc=$?
     else
         log=$(mktemp)
+        [[ ! -t 2 ]] || printf '%-44s    …\r' "$name" >&2
         "$@" >"$log" 2>&1 || rc=$?
         if ((rc != 0)); then cat "$log" >&2; fi
         rm -f "$log"

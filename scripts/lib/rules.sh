@@ -6,7 +6,7 @@
 
 # shellcheck disable=SC2034 # read by scripts/check
 rules=(kube_edge aya_edge aya_ebpf_edge unsafe_edge pure_crates one_version workspace_versions no_mod_rs no_allow
-    no_stub no_binary no_machine)
+    no_conflict no_stub no_binary no_machine)
 
 # files PATHSPEC…: what is committed or would be.
 files() { git ls-files --cached --others --exclude-standard --deduplicate -- "$@"; }
@@ -83,6 +83,9 @@ break_no_mod_rs() { : >lb-agent/src/mod.rs; }
 # A lint is expected with its reason, never allowed.
 rule_no_allow() { code '#!?\[(cfg_attr\(.*)?allow\(' '^$' '*.rs'; }
 break_no_allow() { echo '#[allow(dead_code)]' >tests/src/case.rs; }
+
+rule_no_conflict() { files | xargs -r -d '\n' grep -n -H -s -I -E '^(<{7}|>{7}) ' || true; }
+break_no_conflict() { printf '%s HEAD\n' '<<<<<<<' >Cargo.toml; }
 
 rule_no_stub() { code '\b(todo|unimplemented)!' '^$' '*.rs'; files '*.rs' | xargs -r grep -n -H -s -i 'placeholder\.$' || true; }
 break_no_stub() { echo 'fn f() { todo!() }' >maglev/src/fill.rs; }

@@ -16,12 +16,13 @@ close() {
 }
 
 # harness LOG: keeps the output of test binaries; shows a line for each result as it comes, the report of a failed
-# test, and the verifier's figures.
+# test, and what the verifier's tests print.
 harness() {
     tee "$1" | awk '
         /^ *(Running|Doc-tests) / { name = $0; sub(/^ */, "", name); sub(/ \(.*/, "", name) }
         /^failures:$/ { shown = 1 }
-        shown || /^error|^verifier / { print }
+        /^---- .* stdout ----$/ && name ~ /verifier/ { shown = 1 }
+        shown || /^error/ { if ($0 != "") print "  | " $0 }
         /^test result: / {
             shown = 0
             if ($4 + $6 > 0) { printf "  %-42s %s passed, %s failed\n", name, $4, $6; fflush() }

@@ -4,6 +4,7 @@
 //! attach point or below it. The second half matters because the canary's own sockets belong to the agent's cgroup.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     net::{SocketAddr, UdpSocket},
@@ -23,24 +24,26 @@ use crate::maps::raw::RawMap;
 /// The port that the canary dials; the address is [`Address::CANARY`].
 pub const PORT: u16 = 1;
 
-/// Makes the canary connect in `namespace` and returns the namespace's cookie as the hook saw it: `None` if no hook
-/// did.
-pub fn dial(namespace: &File, canary: &RawMap) -> io::Result<Option<u64>> {
-    let socket = sys::in_namespace(namespace, || -> io::Result<u64> {
+/// Makes the canary connect in `namespace` and returns the cookie of the socket that did.
+pub fn dial(namespace: &File) -> io::Result<u64> {
+    sys::in_namespace(namespace, || {
         let socket = sys::datagram_socket(libc::AF_INET)?;
         let cookie = sys::socket_cookie(&socket)?;
         // The hook refuses, or (below 5.18) sends it to a closed port; without a hook it leads nowhere. No datagram
         // is sent in any case.
         drop(connect(socket));
         Ok(cookie)
-    })??;
-    // Looked up by what was dialled and not by time: an old sighting proves nothing.
-    let sightings = canary.entries()?;
-    Ok(sightings.iter().find_map(|(namespace, sighting)| {
-        let sighting = Sighting::read_from_bytes(sighting).ok()?;
-        let namespace = namespace.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))?;
-        (sighting.socket == socket).then_some(namespace)
-    }))
+    })?
+}
+
+/// What the hooks saw: cookies of namespaces by the sockets that dialled in them.
+pub fn sightings(canary: &RawMap) -> io::Result<BTreeMap<u64, u64>> {
+    // Told apart by the socket and not by the time: an old sighting proves nothing.
+    let sighted = canary.entries()?.into_iter().filter_map(|(namespace, sighting)| {
+        let sighting = Sighting::read_from_bytes(&sighting).ok()?;
+        Some((sighting.socket, u64::from_ne_bytes(*namespace.first_chunk()?)))
+    });
+    Ok(sighted.collect())
 }
 
 fn connect(socket: OwnedFd) -> io::Result<()> {

@@ -19,6 +19,11 @@ use crate::maps::raw::RawMap;
 /// The object, as `build.rs` found or made it. Empty where the agent was built only to be checked.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-datapath"));
 
+/// The object's bytes: for tests and tools that look into it.
+pub const fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Says why the object could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -156,7 +156,7 @@ pub(super) fn resize(maps: &Path, sizes: &BTreeMap<String, u32>) -> Result<(), P
                 return Err(io(error));
             }
         }
-        let fresh = maps.join(format!("{name}.new"));
+        let fresh = maps.join(format!("{name}_new"));
         drop(fs::remove_file(&fresh));
         raw::pin(new.fd(), &fresh).map_err(io)?;
         fs::rename(&fresh, &path).map_err(io)?;

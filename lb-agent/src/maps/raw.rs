@@ -134,6 +134,16 @@ impl RawMap {
         Self::new(get(path)?)
     }
 
+    /// Opens a second descriptor of the map.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, shape: self.shape })
+    }
+
+    /// Counts the elements. The kernel keeps no count: all are read.
+    pub fn count(&self) -> io::Result<u64> {
+        self.entries().map(|entries| entries.len() as u64)
+    }
+
     /// What the map is.
     pub const fn shape(&self) -> Shape {
         self.shape

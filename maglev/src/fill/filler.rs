@@ -23,6 +23,13 @@ struct Entry {
     walk: Walk,
 }
 
+impl Entry {
+    /// What the table sees of it.
+    fn share(&self) -> Option<(u32, u32)> {
+        (self.weight > 0).then_some((self.weight, self.walk.value))
+    }
+}
+
 impl Filler {
     /// Starts with no backend.
     pub const fn new(size: Size, seed: Seed) -> Self {
@@ -30,24 +37,27 @@ impl Filler {
     }
 
     /// Adds a backend, or changes it: `value` is what its slots hold, `weight` its share; 0 for none.
-    pub fn set(&mut self, key: BackendKey, weight: u32, value: u32) {
-        match self.find(&key) {
-            Ok(i) => {
-                let entry = &mut self.entries[i];
-                entry.weight = weight;
-                entry.walk.value = value;
-            }
-            Err(i) => self.entries.insert(i, Entry { key, weight, walk: Walk::new(&key, self.size, self.seed, value) }),
-        }
+    ///
+    /// Gives false if that leaves the table as it was.
+    pub fn set(&mut self, key: BackendKey, weight: u32, value: u32) -> bool {
+        let found = self.find(&key);
+        let before = found.ok().and_then(|i| self.entries[i].share());
+        let i = found.unwrap_or_else(|i| {
+            self.entries.insert(i, Entry { key, weight, walk: Walk::new(&key, self.size, self.seed, value) });
+            i
+        });
+        let entry = &mut self.entries[i];
+        entry.weight = weight;
+        entry.walk.value = value;
+        entry.share() != before
     }
 
-    /// Takes a backend out; says whether it was there.
+    /// Takes a backend out.
+    ///
+    /// Gives false if that leaves the table as it was.
     pub fn remove(&mut self, key: &BackendKey) -> bool {
-        let found = self.find(key);
-        if let Ok(i) = found {
-            self.entries.remove(i);
-        }
-        found.is_ok()
+        let removed = self.find(key).ok().map(|i| self.entries.remove(i));
+        removed.and_then(|entry| entry.share()).is_some()
     }
 
     /// The keys in it, in order.

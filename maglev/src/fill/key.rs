@@ -102,7 +102,7 @@ mod tests {
     use alloc::{string::ToString, vec::Vec};
 
     fn mk_key(address: &str, port: u16, protocol: Protocol) -> BackendKey {
-        BackendKey::new(address.parse().unwrap(), port, protocol)
+        BackendKey::new(address.parse().expect("an address"), port, protocol)
     }
 
     #[test]

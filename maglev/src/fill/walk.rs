@@ -1,30 +1,25 @@
 //! The fill itself: turn after turn, the first free slot of a backend's walk.
 //!
-//! A walk starts at `offset` and goes on by `skip`, modulo the size. The later the turn, the more slots on the way
-//! are taken: on average `size / free` are looked at. Hence three stages, which differ in speed alone: slot by slot
-//! while most are free, then eight at a time, and for the last turns the other way round, over the slots that are
-//! left ([`Tail`]).
+//! The later the turn, the more slots of a walk are taken: on average `size / left` are looked at. Hence three stages
+//! that differ in speed alone: many turns at a time while a good part is free ([`Batch`]), then a turn at a time with
+//! eight slots at once, and for the last turns the other way round, over the slots that are left ([`Tail`]).
 
 use alloc::vec::Vec;
 
 use super::{
     BackendKey, Seed, Size,
+    batch::Batch,
+    free::Free,
     tail::Tail,
     turns::{InProportion, RoundRobin, Turns},
 };
 
-/// Words of the bitmap: a bit for each slot of the largest size.
-const WORDS: usize = 131_072 / 64;
-
-/// Slots looked at together.
-const BLOCK: usize = 8;
-
 /// Where a backend is in its walk over the slots.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Walk {
     /// The slot that its next turn looks at first.
     pub(super) at: u32,
-    /// The distance to the slot after that, from 1 to `size - 1`.
+    /// The distance to the slot after that, modulo the size; from 1 to `size - 1`.
     pub(super) skip: u32,
     /// What its slots hold.
     pub(super) value: u32,
@@ -57,21 +52,21 @@ pub(super) fn fill(size: Size, walks: Vec<Walk>, weights: &[u32], out: &mut Vec<
 fn take_turns(mut walks: Vec<Walk>, mut turns: impl Turns, out: &mut [u32]) {
     let size = out.len() as u32;
     let mut free = Free::new(size);
-    let tail = size.isqrt();
-    let blocks = size / 16;
-    for _ in blocks..size {
-        let walk = &mut walks[turns.next()];
-        let mut slot = walk.at;
-        while !free.has(slot) {
-            slot = add(slot, walk.skip, size);
+    let mut left = size;
+    if walks.len() >= Batch::WORTH_IT {
+        let mut batch = Batch::new();
+        // Of a batch no longer than an eighth of the free slots, few turns meet. Later, walks go on too long for that.
+        while left > size / 8 {
+            let count = (left as usize / 8).min(walks.len()).min(Batch::TURNS);
+            batch.take_turns(count, &mut walks, &mut turns, &mut free, out);
+            left -= count as u32;
         }
-        free.take(slot);
-        out[slot as usize] = walk.value;
-        walk.at = add(slot, walk.skip, size);
     }
-    for _ in tail..blocks {
+    // With fewer slots left than a walk looks at to find one, it is less work to look at those.
+    let tail = size.isqrt();
+    for _ in tail..left {
         let walk = &mut walks[turns.next()];
-        let slot = free.first_in_blocks(walk, size);
+        let slot = free.first_of(walk, size);
         free.take(slot);
         out[slot as usize] = walk.value;
         walk.at = add(slot, walk.skip, size);
@@ -87,72 +82,103 @@ fn take_turns(mut walks: Vec<Walk>, mut turns: impl Turns, out: &mut [u32]) {
 
 /// `a + b` modulo `size`, for numbers below it.
 #[inline(always)]
-fn add(a: u32, b: u32, size: u32) -> u32 {
+pub(super) fn add(a: u32, b: u32, size: u32) -> u32 {
     let sum = a + b;
     sum.min(sum.wrapping_sub(size))
 }
 
-/// The slots that nobody has taken, a bit each.
-struct Free([u64; WORDS]);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
 
-impl Free {
-    fn new(size: u32) -> Self {
-        let mut words = [0; WORDS];
-        let (whole, rest) = ((size / 64) as usize, size % 64);
-        words[..whole].fill(u64::MAX);
-        words[whole] = (1 << rest) - 1;
-        Self(words)
-    }
-
-    #[inline(always)]
-    fn bit(&self, slot: u32) -> u64 {
-        // The modulus is a power of two that no slot reaches: it only spares the bounds check.
-        self.0[(slot / 64) as usize % WORDS] >> (slot % 64) & 1
-    }
-
-    #[inline(always)]
-    fn has(&self, slot: u32) -> bool {
-        self.bit(slot) != 0
-    }
-
-    #[inline(always)]
-    fn take(&mut self, slot: u32) {
-        self.0[(slot / 64) as usize % WORDS] &= !(1 << (slot % 64));
-    }
-
-    /// The first free slot of a walk; there must be one.
-    #[inline(always)]
-    fn first_in_blocks(&self, walk: &Walk, size: u32) -> u32 {
-        let skip2 = add(walk.skip, walk.skip, size);
-        let skip4 = add(skip2, skip2, size);
-        let skip8 = add(skip4, skip4, size);
-        let (a, c) = (walk.at, add(walk.at, skip2, size));
-        let (b, d) = (add(a, walk.skip, size), add(c, walk.skip, size));
-        let mut slots: [u32; BLOCK] =
-            [a, b, c, d, add(a, skip4, size), add(b, skip4, size), add(c, skip4, size), add(d, skip4, size)];
-        loop {
-            let mut found = 0;
-            for (i, &slot) in slots.iter().enumerate() {
-                found |= self.bit(slot) << i;
+    /// The algorithm as Cilium writes it down: no bitmap, no stages, marks in floating point.
+    fn reference(size: Size, walks: &[Walk], weights: &[u32]) -> Vec<u32> {
+        let m = u64::from(size.get());
+        let count = walks.len();
+        let sum: u64 = weights.iter().map(|&w| u64::from(w)).sum();
+        let mut marks: Vec<f64> = weights.iter().map(|&w| f64::from(w) / count as f64).collect();
+        let mut next = vec![0; count];
+        let mut table = vec![None; m as usize];
+        for turn in 0..m {
+            let mut i = turn as usize % count;
+            while (turn + 1) * u64::from(weights[i]) < marks[i] as u64 {
+                i = (i + 1) % count;
             }
-            if found != 0 {
-                return slots[found.trailing_zeros() as usize % BLOCK];
+            marks[i] += sum as f64;
+            let slot = loop {
+                let slot = (u64::from(walks[i].at) + next[i] * u64::from(walks[i].skip)) % m;
+                next[i] += 1;
+                if table[slot as usize].is_none() {
+                    break slot;
+                }
+            };
+            table[slot as usize] = Some(walks[i].value);
+        }
+        table.into_iter().map(|value| value.expect("every slot is taken")).collect()
+    }
+
+    fn check(size: Size, starts: &[(u32, u32, u32)]) -> Result<(), TestCaseError> {
+        let m = size.get();
+        let walks: Vec<Walk> =
+            starts.iter().zip(0..).map(|(s, value)| Walk { at: s.0 % m, skip: s.1 % (m - 1) + 1, value }).collect();
+        let weights: Vec<u32> = starts.iter().map(|s| s.2).collect();
+        let want = reference(size, &walks, &weights);
+        let mut table = vec![];
+        fill(size, walks, &weights, &mut table);
+        prop_assert!(table == want, "size {m}, {} backends, weights {weights:?}", starts.len());
+        Ok(())
+    }
+
+    fn starts(
+        count: core::ops::Range<usize>,
+        weight: core::ops::Range<u32>,
+    ) -> impl Strategy<Value = Vec<(u32, u32, u32)>> {
+        prop::collection::vec((any::<u32>(), any::<u32>(), weight), count)
+    }
+
+    fn sizes() -> impl Strategy<Value = Size> {
+        prop::sample::select(&Size::ALL[..5]).prop_map(|size| Size::new(size).expect("a known size"))
+    }
+
+    proptest! {
+        #[test]
+        fn equal_weights_fill_as_the_reference(size in sizes(), starts in starts(1..300, 1..2)) {
+            check(size, &starts)?;
+        }
+
+        #[test]
+        fn unequal_weights_fill_as_the_reference(size in sizes(), starts in starts(1..300, 1..101)) {
+            check(size, &starts)?;
+        }
+
+        #[test]
+        fn extreme_weights_fill_as_the_reference(size in sizes(), mut starts in starts(2..50, 1..3), heavy in any::<u32>()) {
+            starts[0].2 = heavy.max(1);
+            check(size, &starts)?;
+        }
+
+        #[test]
+        fn a_shared_walk_fills_as_the_reference(size in sizes(), mut starts in starts(2..100, 1..4), of in 0usize..100) {
+            let (at, skip, _) = starts[of % starts.len()];
+            for start in &mut starts {
+                (start.0, start.1) = (at, skip);
             }
-            for slot in &mut slots {
-                *slot = add(*slot, skip8, size);
-            }
+            check(size, &starts)?;
         }
     }
 
-    fn slots(&self) -> Vec<u32> {
-        let mut slots = Vec::new();
-        for (i, &word) in (0u32..).zip(&self.0) {
-            let mut word = word;
-            while word != 0 {
-                slots.push(i * 64 + word.trailing_zeros());
-                word &= word - 1;
+    #[test]
+    fn large_tables_fill_as_the_reference() {
+        for size in &Size::ALL[5..] {
+            for (count, weight) in [(2, 1), (15, 1), (16, 1), (1000, 1), (1000, 100), (5000, 7)] {
+                let starts: Vec<(u32, u32, u32)> = (1..=count)
+                    .map(|i: u32| (i.wrapping_mul(0x9e37_79b1), i.wrapping_mul(0x85eb_ca6b), i % weight + 1))
+                    .collect();
+                let size = Size::new(*size).expect("a known size");
+                check(size, &starts).expect("the reference's table");
             }
         }
-        slots
     }
 }
