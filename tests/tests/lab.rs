@@ -90,6 +90,25 @@ fn down_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "needs root"]
+fn labs_stand_side_by_side() {
+    let labs: Vec<Lab> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| up(topology::DEFAULT))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("each comes up")).collect()
+    });
+    let ids: BTreeSet<String> = labs.iter().map(|lab| lab.state().id.clone()).collect();
+    assert_eq!(ids.len(), 8);
+    for lab in labs {
+        let written = lb_tests::lab::state::State::load(&lab.state().id).expect("is written down");
+        assert_eq!(written.id, lab.state().id);
+        let mut client = lab.client("outside").expect("a client starts");
+        let reply =
+            client.dial(Dial::new(address("10.244.1.10:8080"), Protocol::Tcp, 1)).expect("is possible").remove(0);
+        assert_eq!(reply.pod(), Some("default/web-1"));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_panic_leaves_nothing_behind() {
     let mut id = String::new();
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -267,9 +286,10 @@ fn places_are_what_they_say() {
 #[ignore = "needs root"]
 fn objects_reach_every_node() {
     let mut lab = up(THREE);
-    let pod = "kind: Pod\nmetadata: {name: late, namespace: z}\nspec: {nodeName: node-c, containers: [{ports: \
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: late, namespace: z}\nspec: {nodeName: node-c, containers: [{ports: \
                [{containerPort: 80}]}]}\n";
-    let service = "kind: Service\nmetadata: {name: s}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
+    let service =
+        "kind: Service\napiVersion: v1\nmetadata: {name: s}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
     let parse = |yaml: &str| Object::parse_all(yaml).expect("is fine");
     lab.apply(parse(&format!("{pod}---\n{service}"))).expect("is fine");
     for node in ["node-a", "node-b", "node-c"] {
@@ -294,7 +314,11 @@ fn objects_reach_every_node() {
     assert!(!lab.manifests("node-a").join("pod_z_late.yaml").exists());
     for (name, yaml, want) in [
         ("a deleted pod", pod, "Pod z/late: there is no such object"),
-        ("a node", "kind: Node\nmetadata: {name: node-a}", "Node node-a: a node of the lab stays as long as the lab"),
+        (
+            "a node",
+            "kind: Node\napiVersion: v1\nmetadata: {name: node-a}",
+            "Node node-a: a node of the lab stays as long as the lab",
+        ),
     ] {
         assert_eq!(lab.delete(&parse(yaml)).expect_err(name).to_string(), want, "{name}");
     }
@@ -377,12 +401,12 @@ fn probe_answers_by_connections() {
 #[ignore = "needs root"]
 fn the_command_says_what_is_wrong() {
     let directory = tempfile::tempdir().expect("there is room");
-    let node = "kind: Node\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\nstatus: {addresses: [{type: InternalIP, \
+    let node = "kind: Node\napiVersion: v1\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\nstatus: {addresses: [{type: InternalIP, \
                 address: 192.168.0.2}]}\n";
-    let bad_pod = format!("{node}---\nkind: Pod\nmetadata: {{name: p}}\nspec: {{nodeName: b}}\n");
+    let bad_pod = format!("{node}---\nkind: Pod\napiVersion: v1\nmetadata: {{name: p}}\nspec: {{nodeName: b}}\n");
     let clash = format!(
-        "{node}---\nkind: Pod\nmetadata: {{name: p}}\nspec: {{nodeName: a, hostNetwork: true, containers: [{{ports: \
-         [{{containerPort: 80}}]}}]}}\n---\nkind: Pod\nmetadata: {{name: q}}\nspec: {{nodeName: a, hostNetwork: true, \
+        "{node}---\nkind: Pod\napiVersion: v1\nmetadata: {{name: p}}\nspec: {{nodeName: a, hostNetwork: true, containers: [{{ports: \
+         [{{containerPort: 80}}]}}]}}\n---\nkind: Pod\napiVersion: v1\nmetadata: {{name: q}}\nspec: {{nodeName: a, hostNetwork: true, \
          containers: [{{ports: [{{containerPort: 80}}]}}]}}\n"
     );
     let lab = |arguments: &[&str]| {
