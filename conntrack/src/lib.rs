@@ -2,11 +2,11 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`tuple`] | [`Tuple`]: the key of a flow, network byte order |
+//! | [`mod@tuple`] | [`Tuple`]: the key of a flow, network byte order |
 //! | [`entry`] | [`Entry`]: the value of a flow; [`State`]: the part of it that packets move |
 //! | [`tcp`] | TCP flags of both directions -> [`Phase`] |
 //! | [`timeouts`] | [`Timeouts`]: how long a flow may be silent, per protocol and phase |
-//! | [`step`] | [`step()`]: one packet |
+//! | [`mod@step`] | [`step()`]: one packet |
 //! | [`sweep`] | [`should_drop`]: what a collector asks |
 //!
 //! # Two halves

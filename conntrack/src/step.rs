@@ -95,13 +95,13 @@ pub const fn step(state: Option<State>, facts: Facts, timeouts: &Timeouts, now: 
         Word::new(now, before.marks() | marks::PASSED | tcp::confirmation(&state, facts.direction))
     };
     let store = word.0 != before.0;
-    // A RST that the other side sent is outdated by this packet's tick.
-    let outdates = other(&state, facts.direction).has(marks::RST);
+    // Whether a RST holds is a matter of which tick is later: both halves must know both.
+    let resets = word.has(marks::RST) || other(&state, facts.direction).has(marks::RST);
     Step::Keep(Change {
         word,
         phase: tcp::phase(&state.with(facts.direction, word)),
         store,
-        share: store && (word.marks() != before.marks() || outdates),
+        share: store && (word.marks() != before.marks() || resets),
         promote: word.has(marks::CONFIRMED) && !before.has(marks::CONFIRMED),
     })
 }

@@ -12,8 +12,8 @@ const TICKS_PER_SECOND: u32 = 10;
 /// The lifetimes, in [ticks](TICK_NS) of silence; one entry of a configuration map. 48 bytes.
 ///
 /// Seconds by default, beside those of others. kube-proxy leaves flows to the kernel's connection tracking and sets
-/// two of its lifetimes (marked *); the rest are the kernel's (Documentation/networking/nf_conntrack-sysctl.rst, 6.12).
-/// Cilium 1.18, `--bpf-ct-timeout-*`; Calico 3.30, `bpfConntrackTimeouts`.
+/// two of its lifetimes (marked *); the rest are the kernel's (Documentation/networking/nf_conntrack-sysctl.rst).
+/// Cilium's are `--bpf-ct-timeout-*` (1.18), Calico's `bpfConntrackTimeouts` (felix/bpf/conntrack).
 ///
 /// | lifetime | here | kube-proxy | Cilium | Calico |
 /// | --- | --- | --- | --- | --- |

@@ -10,6 +10,7 @@ use std::{
 };
 
 use lb_ebpf::abi::config::MAX_EXCLUDED;
+use maglev::fill::Size;
 use serde_json::Value;
 
 use self::section::Section;
@@ -17,14 +18,14 @@ pub use self::{maps::MapSizes, node_ports::NodePortAddresses};
 use crate::model::service::Algorithm;
 
 /// The options of the agent; the default is what it does without a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The node's addresses that serve NodePorts: `nodePortAddresses`.
     pub node_port_addresses: NodePortAddresses,
     /// How backends are chosen where the Service has no annotation: `defaultAlgorithm`.
     pub default_algorithm: Algorithm,
     /// Slots of a Maglev table: `maglevTableSize`.
-    pub maglev_table_size: u32,
+    pub maglev_table_size: Size,
     /// `socket`.
     pub socket: SocketConfig,
     /// `maps`.
@@ -92,9 +93,6 @@ pub enum ConfigError {
     },
 }
 
-/// The table sizes that the maglev crate takes.
-const MAGLEV_SIZES: [u32; 11] = [251, 509, 1021, 2039, 4093, 8191, 16_381, 32_749, 65_521, 65_537, 131_071];
-
 impl Config {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -116,18 +114,6 @@ impl Config {
         config.maps.read(root.section("maps")?)?;
         root.end()?;
         Ok(config)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            node_port_addresses: NodePortAddresses::default(),
-            default_algorithm: Algorithm::default(),
-            maglev_table_size: 16_381,
-            socket: SocketConfig::default(),
-            maps: MapSizes::default(),
-        }
     }
 }
 
@@ -162,9 +148,9 @@ fn algorithm(value: &Value) -> Result<Algorithm, String> {
     value.as_str().and_then(Algorithm::from_name).ok_or_else(|| "random, maglev or least-connections".to_owned())
 }
 
-fn maglev_size(value: &Value) -> Result<u32, String> {
+fn maglev_size(value: &Value) -> Result<Size, String> {
     let size = value.as_u64().and_then(|size| u32::try_from(size).ok());
-    size.filter(|size| MAGLEV_SIZES.contains(size)).ok_or_else(|| format!("one of {MAGLEV_SIZES:?}"))
+    size.and_then(|size| Size::new(size).ok()).ok_or_else(|| format!("one of {:?}", Size::ALL))
 }
 
 fn cgroups(value: &Value) -> Result<Vec<PathBuf>, String> {
@@ -212,7 +198,10 @@ maps:
 ";
         let config = Config::parse(text).unwrap();
         assert_eq!(config.node_port_addresses.to_string(), "[primary, 10.0.0.0/8]");
-        assert_eq!((config.default_algorithm, config.maglev_table_size), (Algorithm::Maglev, 65537));
+        assert_eq!(
+            (config.default_algorithm, config.maglev_table_size),
+            (Algorithm::Maglev, Size::new(65537).unwrap())
+        );
         assert_eq!(
             config.socket,
             SocketConfig {

@@ -1,14 +1,12 @@
-//! Log lines: one line each, key=value or JSON, on standard error; and problems, warned of once.
+//! Log lines: one line each, key=value or JSON, on standard error.
 
 mod logfmt;
-mod problems;
 
 use std::io;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-pub use self::problems::Problems;
 use crate::args::LogArgs;
 
 /// How log lines look.

@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lb_agent::{args::Args, logging, run};
+use lb_agent::{args::Args, run};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    logging::start(&args.log);
     match run::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -174,7 +174,7 @@ mod tests {
     use lb_ebpf::abi::drops::COUNTERS;
 
     use super::*;
-    use crate::api::status::{Canary, MapUse, Problem};
+    use crate::api::status::{Canary, MapUse, ProblemRow};
 
     fn status() -> Status {
         Status {
@@ -185,7 +185,7 @@ mod tests {
             canary: Canary { ok: true, last_unix: 1_795_255_200, uncovered: vec!["a/b".into()] },
             maps: vec![MapUse { name: "frontends4".into(), used: 7, capacity: 100 }],
             problems: ["x", "y"]
-                .map(|message| Problem {
+                .map(|message| ProblemRow {
                     kind: "Service".into(),
                     object: "a/b".into(),
                     field: String::new(),

@@ -15,8 +15,8 @@
 //! # Rules
 //!
 //! * Weight 0: the backend gets no slot. No backend with a weight: an empty table.
-//! * A key that comes twice counts once, with the larger weight; its slots carry the index of its first appearance.
-//! * Equal weights: two backends differ by one slot at most. Else the slots are in proportion to the weights, and a
+//! * A key that comes twice counts once, with the larger weight; its slots carry the first index that has a weight.
+//! * Equal weights: two backends differ by one slot at most. Else the slots follow the weights to a few turns, and a
 //!   backend with any weight has its first turn in the first round.
 //! * More backends than slots: the last ones by key get none, as in Cilium. A size of 100 slots a backend keeps
 //!   shares within 1 % of each other.

@@ -121,7 +121,7 @@ fn phases_along_a_connection() {
         ("confirmed anew", Original, ACK, 0, Phase::Established, (true, true, true)),
         ("client aborts", Original, RST, 1, Phase::Reset, (true, true, false)),
         ("data under way, a tick later", Reply, ACK | PSH, 1, Phase::Established, (true, true, false)),
-        ("is reset too", Original, RST, 0, Phase::Reset, (true, false, false)),
+        ("is reset too", Original, RST, 0, Phase::Reset, (true, true, false)),
     ] {
         now += after;
         let Step::Keep(change) = advance(Some(state), facts(protocol::TCP, flags, direction, Backend::Active), now)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::problem;
+use crate::{datapath::probe, problem::Problem};
 
 /// How the agent is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,20 @@ pub struct Status {
     /// How full the maps are, sorted by name.
     pub maps: Vec<MapUse>,
     /// What is wrong, sorted.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ProblemRow>,
+}
+
+/// Something that is wrong, for as long as it is: [`Problem`] as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProblemRow {
+    /// What sort of thing it is, one word in CamelCase.
+    pub kind: String,
+    /// The object, as `KIND NAMESPACE/NAME`, or the file, map or device.
+    pub object: String,
+    /// The field by its path from the object's root; empty if it is about the whole.
+    pub field: String,
+    /// What is wrong with it, and what is done about it, in one line.
+    pub message: String,
 }
 
 /// What the last canary found.
@@ -33,26 +46,6 @@ pub struct Canary {
     pub last_unix: u64,
     /// Pods that the hooks do not cover, as `NS/NAME`, sorted.
     pub uncovered: Vec<String>,
-}
-
-/// One refusal or fault: an object that is not served, a map that is full, a port that is taken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Problem {
-    /// What sort of thing it is, one word in CamelCase.
-    pub kind: String,
-    /// The object.
-    pub object: String,
-    /// The field at fault, as the object writes it (`spec.ports[0].port`); empty where there is none.
-    pub field: String,
-    /// What is wrong with it, and what follows, in one line.
-    pub message: String,
-}
-
-impl From<&problem::Problem> for Problem {
-    fn from(problem: &problem::Problem) -> Self {
-        let problem::Problem { kind, object, field, message } = problem.clone();
-        Self { kind: kind.to_owned(), object, field, message }
-    }
 }
 
 /// How full a map is.
@@ -83,6 +76,8 @@ pub struct Feature {
     pub name: String,
     /// The kernel has it.
     pub available: bool,
+    /// The agent cannot start without it.
+    pub required: bool,
     /// What needs it.
     pub needed_for: String,
     /// What happens without it.
@@ -94,5 +89,31 @@ impl Status {
     /// object, and does not make it false.
     pub const fn well(&self) -> bool {
         self.synced && self.ready && self.canary.ok
+    }
+}
+
+impl Probe {
+    /// Asks this kernel; takes the agent's own privileges.
+    pub fn of_this_kernel() -> Self {
+        Self { kernel: probe::kernel_release(), features: probe::features().into_iter().map(Feature::from).collect() }
+    }
+
+    /// True if the agent can start on this kernel.
+    pub fn usable(&self) -> bool {
+        self.features.iter().all(|feature| feature.available || !feature.required)
+    }
+}
+
+impl From<probe::Feature> for Feature {
+    fn from(feature: probe::Feature) -> Self {
+        let probe::Feature { name, available, required, needed_for, without_it } = feature;
+        Self { name: name.into(), available, required, needed_for: needed_for.into(), without_it: without_it.into() }
+    }
+}
+
+impl From<&Problem> for ProblemRow {
+    fn from(problem: &Problem) -> Self {
+        let Problem { kind, object, field, message } = problem.clone();
+        Self { kind: kind.to_owned(), object, field, message }
     }
 }

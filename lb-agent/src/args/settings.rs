@@ -114,14 +114,6 @@ impl RunArgs {
     }
 }
 
-impl Settings {
-    /// Checks that the paths are on the file systems that they need: cgroup v2 and bpffs.
-    pub fn check_paths(&self) -> Result<(), PathError> {
-        paths::check_cgroup(&self.cgroup)?;
-        paths::check_bpffs(&self.bpf_dir)
-    }
-}
-
 impl PathArgs {
     /// Returns the cgroup of the flag, or the first cgroup v2 mount of this namespace.
     pub fn cgroup(&self) -> Result<PathBuf, PathError> {

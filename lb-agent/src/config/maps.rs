@@ -1,6 +1,8 @@
 //! How much the maps hold.
 
-use lb_ebpf::abi::frontend::MAX_LINES;
+use std::collections::BTreeMap;
+
+use lb_ebpf::abi::{frontend::MAX_LINES, maps};
 use serde_json::Value;
 
 use super::{ConfigError, section::Section};
@@ -48,6 +50,28 @@ impl Default for MapSizes {
 }
 
 impl MapSizes {
+    /// Capacities by the names of the maps.
+    pub fn by_name(&self) -> BTreeMap<String, u32> {
+        let pairs = [
+            (maps::FRONTENDS, self.frontends),
+            (maps::BACKENDS, self.backends),
+            (maps::ACTIVE, self.backends),
+            (maps::ADDRESSES, self.addresses),
+            (maps::RANGES, self.source_ranges),
+            (maps::AFFINITY, self.affinity),
+            (maps::PEERS, self.peers),
+            (maps::DATAGRAMS, self.datagrams),
+        ];
+        let singles = [
+            (maps::STRAYS, self.strays),
+            (maps::CLIENTS, self.clients),
+            (maps::CANARY, self.clients),
+            (maps::ARENA, self.arena_lines),
+        ];
+        let pairs = pairs.into_iter().flat_map(|(names, size)| names.map(|name| (name, size)));
+        pairs.chain(singles).map(|(name, size)| (name.to_owned(), size)).collect()
+    }
+
     pub(super) fn read(&mut self, mut section: Section) -> Result<(), ConfigError> {
         section.read("frontends", &mut self.frontends, entries)?;
         section.read("backends", &mut self.backends, entries)?;

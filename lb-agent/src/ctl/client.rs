@@ -127,11 +127,15 @@ impl<'a> Client<'a> {
 
     fn unreachable(&self, source: io::Error) -> ClientError {
         let path = self.path.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => ClientError::Missing { path },
-            io::ErrorKind::ConnectionRefused => ClientError::Refused { path },
-            io::ErrorKind::PermissionDenied => ClientError::Denied { path },
-            _ => ClientError::Connect { path, source },
+        let kind = source.kind();
+        if kind == io::ErrorKind::NotFound {
+            ClientError::Missing { path }
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            ClientError::Refused { path }
+        } else if kind == io::ErrorKind::PermissionDenied {
+            ClientError::Denied { path }
+        } else {
+            ClientError::Connect { path, source }
         }
     }
 

@@ -168,9 +168,12 @@ impl Show for Probe {
             .features
             .iter()
             .map(|feature| {
-                let (available, cost) =
-                    if feature.available { ("yes", String::new()) } else { ("no", feature.without_it.clone()) };
-                [feature.name.clone(), available.to_owned(), feature.needed_for.clone(), or_dash(&cost)]
+                let (available, cost) = match (feature.available, feature.required) {
+                    (true, _) => ("yes", ""),
+                    (false, true) => ("no (required)", feature.without_it.as_str()),
+                    (false, false) => ("no", feature.without_it.as_str()),
+                };
+                [feature.name.clone(), available.to_owned(), feature.needed_for.clone(), or_dash(cost)]
             })
             .collect();
         let table = columns(["FEATURE", "AVAILABLE", "NEEDED FOR", "WITHOUT IT"], &rows);

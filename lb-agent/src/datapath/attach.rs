@@ -96,7 +96,8 @@ fn pinned(path: &Path, cgroup: &File) -> Option<OwnedFd> {
 
 fn make(program: BorrowedFd<'_>, cgroup: &File, attach_type: u32, path: &Path) -> io::Result<()> {
     let link = sys::link_create(program, cgroup.as_fd(), attach_type)?;
-    let fresh: PathBuf = path.with_extension("new");
+    // bpffs takes no dot in a name.
+    let fresh = PathBuf::from(format!("{}_new", path.display()));
     drop(fs::remove_file(&fresh));
     raw::pin(link.as_fd(), &fresh)?;
     fs::rename(&fresh, path)

@@ -1,6 +1,13 @@
 //! What the programs must know of this node: the entry of the `config` map, and the pods behind namespace cookies.
 
-use std::{collections::BTreeMap, fs, io, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
 use lb_ebpf::abi::{
     config::{Config, Excluded, MAX_EXCLUDED, flags},
@@ -15,16 +22,12 @@ use crate::maps::raw::RawMap;
 /// The part of the configuration that the programs read.
 #[derive(Clone, Debug, Default)]
 pub struct NodeSettings {
-    /// Cookie of the host's namespace.
-    pub host_namespace: u64,
     /// Translate sockets of the host namespace only.
     pub host_namespace_only: bool,
     /// Keep what getpeername answers.
     pub remember_peer: bool,
     /// Cgroup directories to leave alone.
     pub exclude_cgroups: Vec<PathBuf>,
-    /// The node's primary addresses, one of each family at most.
-    pub addresses: Vec<IpAddr>,
 }
 
 /// Says which excluded cgroup cannot be found.
@@ -52,38 +55,58 @@ pub enum NodeError {
     },
 }
 
-/// Builds the entry of the `config` map.
-pub fn config(settings: &NodeSettings) -> Result<Config, NodeError> {
-    let mut config = Config { host_namespace: settings.host_namespace, ..Config::default() };
-    if settings.host_namespace_only {
-        config.flags |= flags::HOST_NAMESPACE_ONLY;
-    }
-    if settings.remember_peer {
-        config.flags |= flags::REMEMBER_PEER;
-    }
+/// Writes what the configuration says. What was found out about the node, and stands there from an earlier run, stays.
+pub fn write_settings(maps: &BTreeMap<&'static str, RawMap>, settings: &NodeSettings) -> Result<(), NodeError> {
     if settings.exclude_cgroups.len() > MAX_EXCLUDED {
         return Err(NodeError::TooMany { count: settings.exclude_cgroups.len() });
     }
-    for (entry, path) in config.excluded.iter_mut().zip(&settings.exclude_cgroups) {
+    let mut excluded = [Excluded::default(); MAX_EXCLUDED];
+    for (entry, path) in excluded.iter_mut().zip(&settings.exclude_cgroups) {
         let missing = || NodeError::NotCgroup { path: path.clone() };
         let place = CgroupPath::of(path).ok().flatten().ok_or_else(missing)?;
         let cgroup = fs::metadata(path).map_err(|_| missing())?.ino();
         *entry = Excluded { cgroup, level: place.level(), _reserved: 0 };
-        config.flags |= flags::EXCLUDES;
     }
-    for address in settings.addresses.iter().rev() {
-        match address {
-            IpAddr::V4(v4) => config.node4 = v4.octets(),
-            IpAddr::V6(v6) => config.node6 = v6.octets(),
-        }
-    }
-    Ok(config)
+    let set = |bit, on| if on { bit } else { 0 };
+    update(maps, |config| {
+        config.flags = set(flags::HOST_NAMESPACE_ONLY, settings.host_namespace_only)
+            | set(flags::REMEMBER_PEER, settings.remember_peer)
+            | set(flags::EXCLUDES, !settings.exclude_cgroups.is_empty());
+        config.excluded = excluded;
+    })
 }
 
-/// Writes the entry of the `config` map.
-pub fn write_config(maps: &BTreeMap<&'static str, RawMap>, config: &Config) -> Result<(), NodeError> {
+/// Writes the cookie of the host's namespace; 0 means that it is not known yet, and changes nothing.
+pub fn write_host(maps: &BTreeMap<&'static str, RawMap>, cookie: u64) -> Result<(), NodeError> {
+    if cookie == 0 { Ok(()) } else { update(maps, |config| config.host_namespace = cookie) }
+}
+
+/// Writes the node's primary addresses, the first of each family.
+pub fn write_addresses(maps: &BTreeMap<&'static str, RawMap>, addresses: &[IpAddr]) -> Result<(), NodeError> {
+    update(maps, |config| {
+        (config.node4, config.node6) = ([0; 4], [0; 16]);
+        for address in addresses.iter().rev() {
+            match address {
+                IpAddr::V4(v4) => config.node4 = v4.octets(),
+                IpAddr::V6(v6) => config.node6 = v6.octets(),
+            }
+        }
+    })
+}
+
+/// Reads the entry of the `config` map, changes it, and writes it back if it is another one.
+fn update(maps: &BTreeMap<&'static str, RawMap>, change: impl FnOnce(&mut Config)) -> Result<(), NodeError> {
+    // Two threads of the agent write different fields of one entry.
+    static WRITER: Mutex<()> = Mutex::new(());
+    let _writer = WRITER.lock().unwrap_or_else(PoisonError::into_inner);
     let map = named(maps, CONFIG)?;
-    map.set(&0u32.to_ne_bytes(), config.as_bytes()).map_err(|source| NodeError::Map { map: CONFIG, source })
+    let failed = |source| NodeError::Map { map: CONFIG, source };
+    let key = 0u32.to_ne_bytes();
+    let before = map.get(&key).map_err(failed)?.unwrap_or_default();
+    let before = Config::read_from_bytes(&before).unwrap_or_default();
+    let mut config = before;
+    change(&mut config);
+    if config == before { Ok(()) } else { map.set(&key, config.as_bytes()).map_err(failed) }
 }
 
 /// Makes the `clients` map hold exactly `pods` (namespace cookie to addresses). Affinity that a namespace gathered

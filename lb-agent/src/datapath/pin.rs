@@ -18,7 +18,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs},
 };
 
-use crate::maps::raw::{self, RawMap};
+use crate::maps::raw::{self, Mapping, RawMap};
 
 /// Says why a directory cannot hold pins, or a cgroup programs.
 #[derive(Debug, thiserror::Error)]
@@ -144,23 +144,32 @@ pub(super) fn resize(maps: &Path, sizes: &BTreeMap<String, u32>) -> Result<(), P
             continue;
         }
         let old = RawMap::open(&path).map_err(io)?;
-        if old.shape().max_entries == *size {
+        // An arena that an earlier run has grown stays: the configuration names its first size.
+        if old.shape().max_entries == *size || (name == abi::maps::ARENA && old.shape().max_entries > *size) {
             continue;
         }
         let new = raw::create_like(&old, name, *size).map_err(io)?;
-        for (key, value) in old.entries().map_err(io)? {
-            // What does not fit is reported by the next full comparison, which names the objects.
-            if let Err(error) = new.set(&key, &value)
-                && !matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC))
-            {
-                return Err(io(error));
-            }
+        if name == abi::maps::ARENA {
+            Mapping::new(&old).and_then(|from| Mapping::new(&new)?.copy_from(&from)).map_err(io)?;
+        } else {
+            copy(&old, &new).map_err(io)?;
         }
-        let fresh = maps.join(format!("{name}.new"));
+        let fresh = maps.join(format!("{name}_new"));
         drop(fs::remove_file(&fresh));
         raw::pin(new.fd(), &fresh).map_err(io)?;
         fs::rename(&fresh, &path).map_err(io)?;
         tracing::info!(map = name.as_str(), from = old.shape().max_entries, to = size, "map resized");
+    }
+    Ok(())
+}
+
+/// Copies what fits; what does not is reported by the next full comparison, which names the objects.
+fn copy(old: &RawMap, new: &RawMap) -> io::Result<()> {
+    for (key, value) in old.entries()? {
+        match new.set(&key, &value) {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC)) => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
     Ok(())
 }

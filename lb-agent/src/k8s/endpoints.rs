@@ -20,8 +20,8 @@ use crate::model::{
     service::Weights,
 };
 
-/// Names the Service that a slice belongs to.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label that names the Service a slice belongs to.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Gives addresses of the slice their weights.
 const WEIGHTS: &str = "lb-agent.io/weights";
 /// The largest weight.

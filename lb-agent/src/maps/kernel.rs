@@ -1,8 +1,10 @@
 //! The store that is the kernel.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, mem::offset_of};
 
 use lb_ebpf::abi::{
+    address::{V4, V6},
+    backend::Backend,
     frontend::Word,
     run::{self, LINE_BYTES, RunHeader},
 };
@@ -40,12 +42,17 @@ impl KernelStore {
         self.maps.get(&map).expect("open() holds every map")
     }
 
+    /// Bytes of a value as the kernel has it; for arrays a multiple of 8.
+    fn value_size(&self, map: Map) -> usize {
+        self.raw(map).shape().value_size as usize
+    }
+
     /// The place of an array's element in its mapping, in u64 words; checked against the array's end.
     fn place(&self, map: Map, key: &[u8], words: usize) -> Result<(&Mapping, usize), StoreError> {
         let (raw, mapping) = (self.raw(map), self.arrays.get(&map).expect("arrays are mapped"));
         let index = key.try_into().map(u32::from_ne_bytes);
         let index = index.map_err(|_| StoreError::Shape { map, key: key.len(), value: words * 8 })?;
-        let at = index as usize * (raw.shape().value_size as usize).next_multiple_of(8) / 8;
+        let at = index as usize * self.value_size(map) / 8;
         if at + words > mapping.words() {
             return Err(StoreError::Outside { map, index, capacity: raw.shape().max_entries });
         }
@@ -87,16 +94,18 @@ impl KernelStore {
 impl MapStore for KernelStore {
     fn set(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         if self.arrays.contains_key(&map) {
-            let shape = self.raw(map).shape();
             let fits = match map.value_bytes() {
-                Some(bytes) => value.len() == bytes && bytes == shape.value_size as usize,
+                Some(bytes) => value.len() == bytes && self.value_size(map) == bytes.next_multiple_of(8),
                 None => !value.is_empty() && value.len().is_multiple_of(LINE_BYTES),
             };
             if !fits {
                 return Err(StoreError::Shape { map, key: key.len(), value: value.len() });
             }
-            let (mapping, at) = self.place(map, key, value.len() / 8)?;
-            mapping.write(at, value);
+            // The programs see values rounded up to 8 bytes.
+            let mut padded = value.to_vec();
+            padded.resize(value.len().next_multiple_of(8), 0);
+            let (mapping, at) = self.place(map, key, padded.len() / 8)?;
+            mapping.write(at, &padded);
             return Ok(());
         }
         self.raw(map).set(key, value).map_err(|error| refused(map, "update", &error, self.capacity(map)))
@@ -106,15 +115,10 @@ impl MapStore for KernelStore {
         match map {
             Map::Arena => Ok(()),
             Map::Backends4 | Map::Backends6 => {
-                let zeros = vec![0; self.raw(map).shape().value_size as usize];
+                let zeros = vec![0; map.value_bytes().unwrap_or_default()];
                 self.set(map, key, &zeros)
             }
-            Map::Frontends4
-            | Map::Frontends6
-            | Map::Addresses4
-            | Map::Addresses6
-            | Map::Ranges4
-            | Map::Ranges6 => {
+            Map::Frontends4 | Map::Frontends6 | Map::Addresses4 | Map::Addresses6 | Map::Ranges4 | Map::Ranges6 => {
                 self.raw(map).remove(key).map_err(|error| refused(map, "delete", &error, self.capacity(map)))
             }
         }
@@ -124,27 +128,26 @@ impl MapStore for KernelStore {
         match map {
             Map::Arena => self.runs(),
             Map::Backends4 | Map::Backends6 => {
-                let (mapping, size) = (&self.arrays[&map], self.raw(map).shape().value_size as usize);
-                let flags = if map == Map::Backends4 { 7 } else { 19 };
+                let (mapping, size) = (&self.arrays[&map], self.value_size(map));
+                let flags =
+                    if map == Map::Backends4 { offset_of!(Backend<V4>, flags) } else { offset_of!(Backend<V6>, flags) };
                 let mut found = BTreeMap::new();
                 let mut value = vec![0; size];
                 for index in 0..self.capacity(map) {
-                    mapping.read(index as usize * size.next_multiple_of(8) / 8, &mut value);
+                    mapping.read(index as usize * size / 8, &mut value);
                     if value[flags] != 0 {
-                        found.insert(index.to_ne_bytes().to_vec(), value.clone());
+                        let bytes = map.value_bytes().unwrap_or(size);
+                        found.insert(index.to_ne_bytes().to_vec(), value[..bytes].to_vec());
                     }
                 }
                 Ok(found)
             }
-            Map::Frontends4
-            | Map::Frontends6
-            | Map::Addresses4
-            | Map::Addresses6
-            | Map::Ranges4
-            | Map::Ranges6 => match self.raw(map).entries() {
-                Ok(entries) => Ok(entries.into_iter().collect()),
-                Err(error) => Err(refused(map, "read", &error, self.capacity(map))),
-            },
+            Map::Frontends4 | Map::Frontends6 | Map::Addresses4 | Map::Addresses6 | Map::Ranges4 | Map::Ranges6 => {
+                match self.raw(map).entries() {
+                    Ok(entries) => Ok(entries.into_iter().collect()),
+                    Err(error) => Err(refused(map, "read", &error, self.capacity(map))),
+                }
+            }
         }
     }
 

@@ -134,6 +134,16 @@ impl RawMap {
         Self::new(get(path)?)
     }
 
+    /// Opens a second descriptor of the map.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, shape: self.shape })
+    }
+
+    /// Counts the elements. The kernel keeps no count: all are read.
+    pub fn count(&self) -> io::Result<u64> {
+        self.entries().map(|entries| entries.len() as u64)
+    }
+
     /// What the map is.
     pub const fn shape(&self) -> Shape {
         self.shape
@@ -310,6 +320,21 @@ impl Mapping {
     /// The number of u64 words.
     pub const fn words(&self) -> usize {
         self.words
+    }
+
+    /// Copies another mapping to the beginning of this one, which must be as long.
+    pub fn copy_from(&self, from: &Self) -> io::Result<()> {
+        if from.words > self.words {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the new mapping is shorter than the old one"));
+        }
+        for at in 0..from.words {
+            // Untouched pages of a fresh map stay untouched.
+            match from.word(at).load(Ordering::Acquire) {
+                0 => {}
+                word => self.word(at).store(word, Ordering::Release),
+            }
+        }
+        Ok(())
     }
 
     /// Reads `out.len()` bytes (a multiple of 8) from word `at`.

@@ -1,6 +1,11 @@
 //! Listening on TCP: a port that is taken is waited for.
 
-use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -8,7 +13,7 @@ use tokio::{
 };
 
 use super::{Listener, Shutdown, Site, serve, stopped};
-use crate::{logging::Problems, problem::Problem};
+use crate::problem::{Problem, Problems};
 
 /// How long to wait before a port is tried again.
 const RETRY: Duration = Duration::from_secs(3);
@@ -26,19 +31,19 @@ pub struct Tcp {
 
 /// Serves `site` until shutdown. While the port cannot be had, that is a problem, and tried again: at a change from
 /// kube-proxy the old proxy holds these ports until it ends.
-pub async fn serve_tcp(tcp: Tcp, site: Arc<dyn Site>, problems: Problems, mut shutdown: Shutdown) {
+pub async fn serve_tcp(tcp: Tcp, site: Arc<dyn Site>, problems: Arc<Mutex<Problems>>, mut shutdown: Shutdown) {
     loop {
         match TcpListener::bind(tcp.address).await {
             Ok(listener) => {
-                problems.set(tcp.flag, BTreeSet::new());
+                tcp.report(&problems, None);
                 tracing::info!(address = %tcp.address, "{} is served", tcp.what);
                 return serve(listener, site, shutdown).await;
             }
-            Err(error) => problems.set(tcp.flag, BTreeSet::from([tcp.problem(&error)])),
+            Err(error) => tcp.report(&problems, Some(tcp.problem(&error))),
         }
         tokio::select! {
             () = stopped(&mut shutdown) => {
-                problems.set(tcp.flag, BTreeSet::new());
+                tcp.report(&problems, None);
                 return;
             }
             () = time::sleep(RETRY) => {}
@@ -47,6 +52,11 @@ pub async fn serve_tcp(tcp: Tcp, site: Arc<dyn Site>, problems: Problems, mut sh
 }
 
 impl Tcp {
+    fn report(&self, problems: &Mutex<Problems>, problem: Option<Problem>) {
+        let mut problems = problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.set(self.flag, problem.into_iter().collect());
+    }
+
     fn problem(&self, error: &io::Error) -> Problem {
         let Self { address, what, flag } = self;
         let port = address.port();
@@ -59,7 +69,7 @@ impl Tcp {
         } else {
             format!("{what} is not served on {address}: {error}; tried again")
         };
-        Problem { kind: "Listener", object: address.to_string(), field: (*flag).into(), message }
+        Problem { kind: "PortTaken", object: format!("listener {address}"), field: (*flag).to_owned(), message }
     }
 }
 

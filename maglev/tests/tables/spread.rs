@@ -39,11 +39,9 @@ fn slots_are_in_proportion_to_weights() {
         let counts = counts(&table(16_381, &backends), &backends);
         for (weight, slots) in weights.iter().zip(counts) {
             let want = 16_381.0 * f64::from(*weight) / sum;
-            // The turns of the first round, a little early, cost the heavy ones up to 2 %.
-            assert!(
-                (f64::from(slots) - want).abs() <= 2.0 + 0.02 * want,
-                "{name}: weight {weight} has {slots} slots for {want}"
-            );
+            // Who comes late in the order of keys stays behind by a few turns.
+            let near = 2.0 + 16_381.0 / 1000.0;
+            assert!((f64::from(slots) - want).abs() <= near, "{name}: weight {weight} has {slots} slots for {want}");
         }
     }
 }

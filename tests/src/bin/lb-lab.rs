@@ -1,11 +1,15 @@
 //! The lab's command; see `lb_tests::lab` for what it does and README.md for how it is used.
 
 use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
     fs,
-    io::Read,
+    io::Write,
+    net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +17,9 @@ use clap::{Args, Parser, Subcommand};
 use lb_tests::lab::{
     Lab, Options, Topology,
     agent::{AgentOptions, Proxy},
+    client::{self, Protocol},
     object::Object,
+    probe::{ProbeOptions, Query},
     server,
     state::State,
     teardown,
@@ -41,12 +47,20 @@ enum Word {
     Delete(Files),
     /// Runs a command in a pod (NS/POD), on a node, in a client, or on the router (fabric).
     Exec(Exec),
+    /// Answers queries by real connections: one JSON query a line in, one JSON answer a line out.
+    Probe(Probe),
     /// Starts or ends a node's agent.
     Agent(Agent),
     /// Shows what stands, as JSON.
     Status,
     /// Takes the lab down, and what earlier runs left when they were cut short.
     Down,
+    /// Opens sockets where it runs: one JSON request a line in, one JSON reply a line out.
+    Client,
+    /// Makes connections from where it runs, and prints how often which server answered.
+    Dial(Dial),
+    /// Keeps one connection in use from where it runs, and prints how it fared; exit status 1 when it failed.
+    Hold(Hold),
     /// Is a pod's server.
     #[command(hide = true)]
     Serve {
@@ -98,6 +112,61 @@ struct Exec {
 }
 
 #[derive(Args)]
+struct Probe {
+    /// The file of queries, as `lbctl explain` takes them; `-` is standard input.
+    #[arg(long)]
+    queries: PathBuf,
+    /// Tries for each query; by default 20 for each endpoint that could answer.
+    #[arg(long)]
+    tries: Option<u32>,
+    /// The node that `node` means in a query; the first one by default.
+    #[arg(long)]
+    node: Option<String>,
+}
+
+#[derive(Args)]
+struct Endpoint {
+    /// ADDRESS:PORT, IPv6 in brackets.
+    to: SocketAddr,
+    /// Datagrams, in place of HTTP over TCP.
+    #[arg(long)]
+    udp: bool,
+    /// The HTTP method.
+    #[arg(short = 'X', long, default_value = "GET")]
+    method: String,
+    /// The HTTP path.
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// How long connecting or an answer may take, in milliseconds.
+    #[arg(long, default_value_t = client::TIMEOUT_MS)]
+    timeout_ms: u64,
+}
+
+#[derive(Args)]
+struct Dial {
+    #[command(flatten)]
+    endpoint: Endpoint,
+    /// How many connections.
+    #[arg(long, default_value_t = 1)]
+    times: u32,
+    /// How many at the same time.
+    #[arg(long, default_value_t = 1)]
+    parallel: u32,
+}
+
+#[derive(Args)]
+struct Hold {
+    #[command(flatten)]
+    endpoint: Endpoint,
+    /// For how long, in milliseconds.
+    #[arg(long, default_value_t = 5000)]
+    for_ms: u64,
+    /// The time between two uses, in milliseconds.
+    #[arg(long, default_value_t = 100)]
+    every_ms: u64,
+}
+
+#[derive(Args)]
 struct Agent {
     /// What is done: start, stop (SIGTERM) or kill (SIGKILL).
     #[arg(value_parser = ["start", "stop", "kill"])]
@@ -140,6 +209,18 @@ fn run(cli: Cli) -> Result<ExitCode> {
             eprintln!("lab: {program}: {error}");
             return Ok(ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }));
         }
+        Word::Probe(arguments) => probe(&standing(&name)?, &arguments)?,
+        Word::Dial(arguments) => print!("{}", tally(&arguments.endpoint.dial(arguments.times, arguments.parallel))),
+        Word::Hold(arguments) => {
+            let reply = client::hold(
+                &arguments.endpoint.dial(1, 1),
+                Duration::from_millis(arguments.every_ms),
+                Duration::from_millis(arguments.for_ms),
+            );
+            let (uses, who) = (reply.uses.unwrap_or(0), reply.pod().unwrap_or("no one"));
+            println!("{uses} uses answered by {who}, longest wait {} ms, {}", reply.ms, reply.outcome());
+            return Ok(if reply.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Word::Agent(arguments) => {
             let mut lab = standing(&name)?;
             match arguments.action.as_str() {
@@ -155,6 +236,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             }
             teardown::sweep()?;
         }
+        Word::Client => client::work(std::io::stdin().lock(), std::io::stdout().lock())?,
         Word::Serve { spec } => server::serve(serde_json::from_str(&spec).context("the server's specification")?)?,
         Word::Abort { id, status } => {
             teardown::tear_down(&id)?;
@@ -191,6 +273,38 @@ fn up(name: &str, arguments: &Up) -> Result<()> {
     lab.detach()
 }
 
+fn probe(lab: &Lab, arguments: &Probe) -> Result<()> {
+    let text = read(&arguments.queries)?;
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let queries: Vec<Result<Query, String>> =
+        lines.map(|line| serde_json::from_str(line).map_err(|error| error.to_string())).collect();
+    let options = ProbeOptions { tries: arguments.tries, node: arguments.node.clone() };
+    let mut stdout = std::io::stdout().lock();
+    lab.probe_all(&queries, &options, |answer| {
+        writeln!(stdout, "{}", serde_json::to_string(&answer)?).context("standard output")
+    })
+}
+
+impl Endpoint {
+    fn dial(&self, times: u32, parallel: u32) -> client::Dial {
+        let proto = if self.udp { Protocol::Udp } else { Protocol::Tcp };
+        let (timeout_ms, http) = (self.timeout_ms, client::Http::new(&self.method, &self.path));
+        client::Dial { parallel, timeout_ms, http, ..client::Dial::new(self.to, proto, times) }
+    }
+}
+
+/// Dials, and returns a line for each server and for each failure, the most frequent first.
+fn tally(dial: &client::Dial) -> String {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for reply in client::dial(dial) {
+        let who = reply.answer.as_ref().map(|answer| format!("{} {}", answer.name, answer.address));
+        *counts.entry(who.unwrap_or_else(|| reply.outcome().to_owned())).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    counts.into_iter().map(|(who, count)| format!("{count:>6} {who}\n")).collect()
+}
+
 /// Ends this process at SIGINT and SIGTERM by way of the lab's removal.
 fn take_down_on_signals() -> Result<()> {
     let mut signals = SigSet::empty();
@@ -218,14 +332,13 @@ fn standing(name: &str) -> Result<Lab> {
 fn read_all(files: &[PathBuf]) -> Result<Vec<Object>> {
     let mut objects = Vec::new();
     for path in files {
-        let text = if path == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        } else {
-            fs::read_to_string(path)
-        };
-        let text = text.with_context(|| path.display().to_string())?;
-        objects.extend(Object::parse_all(&text).with_context(|| path.display().to_string())?);
+        objects.extend(Object::parse_all(&read(path)?).with_context(|| path.display().to_string())?);
     }
     Ok(objects)
+}
+
+fn read(path: &Path) -> Result<String> {
+    let text =
+        if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(path) };
+    text.with_context(|| path.display().to_string())
 }

@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn yaml_survives_a_round_trip() {
         let text = "kind: Pod\nmetadata:\n  name: p\n  namespace: x\n  annotations: {a: '80', b: 'null', c: 'yes: no', \
-                    d: \"two\\nlines\\n\", e: '', f: '- x', g: 1.30, h: '{\"POST /x\":\"y\"}', i: ' #'}\n";
+                    d: \"two\\nlines\\n\", e: '', f: '- x', g: 1.30, h: '{\"POST /x\":\"y\"}', i: ' #', \
+                    j: 'y', k: 'off', l: '~', m: '0x1f', n: '1e3', o: '.5', p: '2026-01-01', q: '0o7', r: '1:30'}\n";
         let objects = Object::parse_all(text).expect("is fine");
         let again = Object::parse_all(&objects[0].to_yaml().expect("is writable")).expect("is readable");
         assert_eq!(objects, again);

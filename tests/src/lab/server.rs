@@ -33,6 +33,9 @@ use super::{
     topology::{Pod, Port},
 };
 
+/// The header of every HTTP response that holds the [`Answer`], for those whose body is another.
+pub const ANSWER_HEADER: &str = "Lab-Answer";
+
 /// What a server answers, as one JSON line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Answer {
@@ -88,7 +91,8 @@ impl Starting {
         stdout.read_to_string(&mut word).with_context(|| format!("server of Pod {}", self.name))?;
         if word != "ready" {
             let _ = self.child.wait();
-            bail!("server of Pod {}: {}", self.name, last_lines(&self.log, 3));
+            let words = last_lines(&self.log, 1);
+            bail!("server of Pod {}: {}", self.name, words.trim_start_matches("lab: "));
         }
         Ok((self.process, self.child))
     }

@@ -8,21 +8,19 @@
 //!
 //! The annotation `lab/absent: "true"` on a Node or a Pod leaves it an object that the agents see, with nothing behind it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    net::IpAddr,
-    path::Path,
-};
+mod node;
+mod pod;
+
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::{
-    cidr::Cidr,
-    object::{Field, Object},
+pub use self::{
+    node::Node,
+    pod::{Pod, Port, assign_addresses},
 };
+use super::object::{Field, Object};
 
 /// The topology of `lab up` without a file: two nodes, IPv4 and IPv6.
 pub const DEFAULT: &str = include_str!("../../topologies/default.yaml");
@@ -40,45 +38,6 @@ pub struct Topology {
     pub clients: Vec<Client>,
     /// Where the router sends addresses that no node, pod or client holds.
     pub routes: Vec<Route>,
-}
-
-/// A node: a namespace with an agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its InternalIPs, the primary ones first.
-    pub addresses: Vec<IpAddr>,
-    /// The ranges that its pods take their addresses from, as text.
-    pub pod_cidrs: Vec<String>,
-}
-
-/// A pod: a namespace with a server, or with `hostNetwork` a server in its node's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pod {
-    /// Its namespace in Kubernetes.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// The node that it runs on.
-    pub node: String,
-    /// Whether it shares the node's network namespace.
-    pub host_network: bool,
-    /// Its addresses; the node's own with `hostNetwork`.
-    pub addresses: Vec<IpAddr>,
-    /// What its server listens on.
-    pub ports: Vec<Port>,
-    /// Fixed answers of its HTTP server, by `METHOD /path`.
-    pub answers: BTreeMap<String, String>,
-}
-
-/// A port that a pod's server listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Port {
-    /// The number.
-    pub number: u16,
-    /// Whether it is a port of UDP, of TCP otherwise.
-    pub udp: bool,
 }
 
 /// A namespace outside the cluster.
@@ -182,176 +141,6 @@ impl Topology {
     }
 }
 
-impl Node {
-    /// Reads a Node; none for other kinds and for a node marked absent.
-    pub fn read(object: &Object) -> Result<Option<Self>> {
-        if object.kind != "Node" || is_absent(object)? {
-            return Ok(None);
-        }
-        ensure!(is_label(&object.name), "{object}: metadata.name: must be lower case, digits, dashes, at most 63");
-        ensure!(object.name != "fabric", "{object}: metadata.name: is the name of the lab's own router");
-        let field = object.field();
-        let mut addresses = Vec::new();
-        let listed = field.get("status").get("addresses");
-        for item in listed.items()? {
-            if item.get("type").text()? == Some("InternalIP") {
-                addresses.push(address(&item.get("address"))?);
-            }
-        }
-        ensure!(!addresses.is_empty(), listed.complain("needs an entry of type InternalIP"));
-        let spec = field.get("spec");
-        let mut listed = spec.get("podCIDRs").items()?;
-        if listed.is_empty() && spec.get("podCIDR").is_given() {
-            listed.push(spec.get("podCIDR"));
-        }
-        ensure!(!listed.is_empty(), spec.get("podCIDRs").complain("is missing"));
-        let mut pod_cidrs = Vec::new();
-        for field in listed {
-            let cidr = field.cidr()?.ok_or_else(|| field.complain("is missing"))?;
-            let reachable = addresses.iter().any(|address| cidr.same_family(address));
-            ensure!(reachable, field.complain("the node has no InternalIP of this family"));
-            pod_cidrs.push(cidr.to_string());
-        }
-        Ok(Some(Self { name: object.name.clone(), addresses, pod_cidrs }))
-    }
-
-    /// Returns the first InternalIP of a family.
-    pub fn address(&self, ipv4: bool) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv4() == ipv4)
-    }
-
-    /// Returns the first InternalIP of each family, the first one's family first.
-    pub fn primary_addresses(&self) -> Vec<IpAddr> {
-        let first = self.addresses.first().is_none_or(IpAddr::is_ipv4);
-        [self.address(first), self.address(!first)].into_iter().flatten().collect()
-    }
-
-    /// Returns the ranges that its pods take their addresses from.
-    pub fn cidrs(&self) -> Vec<Cidr> {
-        self.pod_cidrs.iter().map(|text| text.parse().expect("was parsed when the node was read")).collect()
-    }
-}
-
-impl Pod {
-    /// Reads a Pod; none for other kinds, and for a pod that is absent, not scheduled or finished.
-    pub fn read(object: &Object, nodes: &[Node]) -> Result<Option<Self>> {
-        let field = object.field();
-        let (spec, status) = (field.get("spec"), field.get("status"));
-        if object.kind != "Pod" || is_absent(object)? || !spec.get("nodeName").is_given() {
-            return Ok(None);
-        }
-        if matches!(status.get("phase").text()?, Some("Succeeded" | "Failed")) {
-            return Ok(None);
-        }
-        // Both become one file name, beside the lab's own prefix.
-        let length = object.full_name().len();
-        ensure!(length <= 200, field.get("metadata").get("name").complain("with its namespace is longer than 200"));
-        let name = spec.get("nodeName").text()?.unwrap_or_default();
-        let node = nodes.iter().find(|node| node.name == name);
-        let node = node.ok_or_else(|| spec.get("nodeName").complain(format!("there is no node `{name}`")))?;
-        let host_network = spec.get("hostNetwork").flag()?;
-        let mut addresses = Vec::new();
-        for item in status.get("podIPs").items()? {
-            addresses.push(address(&item.get("ip"))?);
-        }
-        if addresses.is_empty() {
-            addresses.extend(status.get("podIP").address()?);
-        }
-        for address in &addresses {
-            let reachable = node.address(address.is_ipv4()).is_some();
-            ensure!(reachable, status.get("podIPs").complain(format!("{address}: its node has no such family")));
-        }
-        if host_network {
-            addresses = node.primary_addresses();
-        }
-        Ok(Some(Self {
-            namespace: object.namespace.clone().unwrap_or_default(),
-            name: object.name.clone(),
-            node: node.name.clone(),
-            host_network,
-            addresses,
-            ports: read_ports(&spec)?,
-            answers: read_answers(&field)?,
-        }))
-    }
-
-    /// Returns `NAMESPACE/NAME`.
-    pub fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
-    }
-
-    /// Writes the pod's addresses into its object, as a kubelet does.
-    pub fn write_status(&self, objects: &mut [Object], nodes: &[Node]) {
-        let mine = |object: &&mut Object| object.kind == "Pod" && object.full_name() == self.full_name();
-        let Some(object) = objects.iter_mut().find(mine) else { return };
-        let hosts = nodes.iter().find(|node| node.name == self.node).map(Node::primary_addresses).unwrap_or_default();
-        let list = |addresses: &[IpAddr]| -> Value { addresses.iter().map(|ip| json!({ "ip": ip })).collect() };
-        let status = &mut object.value["status"];
-        if !status.is_object() {
-            *status = json!({});
-        }
-        status["podIP"] = json!(self.addresses.first());
-        status["podIPs"] = list(&self.addresses);
-        status["hostIP"] = json!(hosts.first());
-        status["hostIPs"] = list(&hosts);
-        if status["phase"].is_null() {
-            status["phase"] = json!("Running");
-        }
-    }
-}
-
-/// Gives each pod without an address the next free one of every range of its node; `others` hold theirs already.
-pub fn assign_addresses(pods: &mut [Pod], nodes: &[Node], others: &[IpAddr]) -> Result<()> {
-    let mut taken: BTreeSet<IpAddr> = others.iter().copied().collect();
-    taken.extend(nodes.iter().flat_map(|node| &node.addresses));
-    taken.extend(pods.iter().flat_map(|pod| &pod.addresses));
-    for pod in pods.iter_mut().filter(|pod| pod.addresses.is_empty()) {
-        let Some(node) = nodes.iter().find(|node| node.name == pod.node) else { continue };
-        for cidr in node.cidrs() {
-            let address = cidr.next_free(|address| taken.contains(address));
-            let address = address.with_context(|| {
-                format!("Pod {}: status.podIPs: {cidr} of node {} has no free address", pod.full_name(), node.name)
-            })?;
-            taken.insert(address);
-            pod.addresses.push(address);
-        }
-    }
-    Ok(())
-}
-
-fn address(field: &Field<'_>) -> Result<IpAddr> {
-    field.address()?.ok_or_else(|| field.complain("is missing"))
-}
-
-fn read_ports(spec: &Field<'_>) -> Result<Vec<Port>> {
-    let mut ports = Vec::new();
-    for container in spec.get("containers").items()? {
-        for port in container.get("ports").items()? {
-            let number = port.get("containerPort");
-            let number = number.number(1..=65535)?.ok_or_else(|| number.complain("is missing"))?;
-            let protocol = port.get("protocol");
-            let port = match protocol.text()?.unwrap_or("TCP") {
-                "TCP" => Port { number, udp: false },
-                "UDP" => Port { number, udp: true },
-                // The kernels that the lab runs on may have no SCTP: such a port is an object's field only.
-                "SCTP" => continue,
-                other => return Err(protocol.complain(format!("`{other}` is none of TCP, UDP, SCTP"))),
-            };
-            if !ports.contains(&port) {
-                ports.push(port);
-            }
-        }
-    }
-    Ok(ports)
-}
-
-fn read_answers(pod: &Field<'_>) -> Result<BTreeMap<String, String>> {
-    let field = pod.get("metadata").get("annotations").get("lab/http");
-    let Some(text) = field.text()? else { return Ok(BTreeMap::new()) };
-    serde_json::from_str(text)
-        .map_err(|error| field.complain(format!("must be {{\"METHOD /path\": \"body\"}}: {error}")))
-}
-
 fn is_absent(object: &Object) -> Result<bool> {
     Ok(object.field().get("metadata").get("annotations").get("lab/absent").text()? == Some("true"))
 }
@@ -362,8 +151,14 @@ fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 63 && name.chars().all(fine) && !name.starts_with('-')
 }
 
+fn address(field: &Field<'_>) -> Result<IpAddr> {
+    field.address()?.ok_or_else(|| field.complain("is missing"))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const NODE: &str = "kind: Node\nmetadata: {name: a}\nspec: {podCIDRs: [10.1.0.0/24, 'fd01::/64']}\nstatus: {addresses: \

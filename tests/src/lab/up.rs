@@ -127,6 +127,7 @@ impl Lab {
         for (node, path) in &nodes {
             let mut batch = Batch::new(path);
             batch.inside(&node.node.addresses);
+            batch.node_ranges(&node.node);
             for (pod, pod_path) in pods.iter().filter(|(pod, _)| pod.pod.node == node.node.name) {
                 let device = pod.device.as_deref().expect("a pod outside the host's network has a device");
                 batch.link(device, pod_path);

@@ -121,6 +121,13 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Adds what a node does with addresses of its ranges that no pod has: without it they would go round with the router.
+    pub fn node_ranges(&mut self, node: &Node) {
+        for cidr in node.cidrs() {
+            self.add(format_args!("route add unreachable {cidr}"));
+        }
+    }
+
     /// Adds the node's side of a pod: a device and a host route for each address.
     pub fn node_to_pod(&mut self, device: &str, pod: &Pod) {
         self.gateway_device(device);

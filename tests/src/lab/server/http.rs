@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use super::Service;
+use super::{ANSWER_HEADER, Service};
 
 const LONGEST_LINE: u64 = 16 * 1024;
 const LARGEST_BODY: u64 = 16 * 1024 * 1024;
@@ -55,7 +55,9 @@ fn converse(stream: &TcpStream, service: &Service) -> io::Result<()> {
         let connection = if request.close { "close" } else { "keep-alive" };
         let length = body.len();
         let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\
+             {ANSWER_HEADER}: {}\r\n\r\n",
+            service.answer(address, source).trim_end()
         );
         let shown = if request.method == "HEAD" { "" } else { body.as_str() };
         (&mut &*stream).write_all(format!("{head}{shown}").as_bytes())?;

@@ -1,0 +1,282 @@
+//! The thread that turns objects into maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{pods, shared::Shared};
+use crate::{
+    datapath::{grace, install::Installed, netlink::LocalAddress, node},
+    desired::facts::{self, Facts},
+    grace::Epoch,
+    health::Moment,
+    maps::kernel::KernelStore,
+    model::{Changes, Model, Name},
+    plan::Op,
+    problem::Problem,
+    reconcile::Reconciler,
+    source::Update,
+};
+
+/// The maps are compared with what they should hold this often, whatever happens.
+const READ_BACK: Duration = Duration::from_secs(30);
+
+/// Objects and maps.
+pub(super) struct Core {
+    /// The objects that exist.
+    pub(super) model: Model,
+    /// This node.
+    pub(super) facts: Facts,
+    /// Keeps the maps as the objects want them.
+    pub(super) reconciler: Reconciler<KernelStore>,
+    /// The programs behind the maps.
+    pub(super) installed: Installed,
+    /// Every first list has been read.
+    pub(super) synced: bool,
+    /// The maps have held what was wanted at least once since then.
+    pub(super) ready: bool,
+}
+
+/// What the core is told.
+pub(super) enum Told {
+    /// The source has something.
+    Source(Update),
+    /// The devices' addresses.
+    Addresses(Vec<LocalAddress>),
+    /// Every program that ran at that time has ended.
+    Passed(Epoch),
+    /// Nothing more comes.
+    Stop,
+}
+
+/// Where the core's thread sends what follows from a step.
+pub(super) struct Follow {
+    /// Grace periods to wait for.
+    pub(super) grace: Sender<Epoch>,
+    /// Pods and removed backends.
+    pub(super) pods: Sender<pods::Told>,
+}
+
+/// Runs until told to stop.
+pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) {
+    let started = Instant::now();
+    let mut again = Some(Duration::ZERO);
+    let mut read_back = started + READ_BACK;
+    let mut asked = None;
+    loop {
+        let until_read_back = read_back.saturating_duration_since(Instant::now());
+        let first = match told.recv_timeout(again.unwrap_or(until_read_back).min(until_read_back)) {
+            Ok(told) => Some(told),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut core = shared.core();
+        let mut work = first.is_none();
+        for told in first.into_iter().chain(std::iter::from_fn(|| more(told))) {
+            match told {
+                Told::Source(update) => work |= core.follow_source(shared, follow, update),
+                Told::Addresses(local) => work |= core.follow_addresses(shared, local),
+                Told::Passed(epoch) => work |= core.reconciler.passed(epoch),
+                Told::Stop => return,
+            }
+        }
+        if Instant::now() >= read_back {
+            read_back = Instant::now() + READ_BACK;
+            if let Err(error) = core.reconciler.read_back() {
+                tracing::warn!(%error, "the maps cannot be read back");
+            }
+        }
+        if !work {
+            continue;
+        }
+        again = core.step(shared, follow, started, &mut asked);
+    }
+}
+
+fn more(told: &Receiver<Told>) -> Option<Told> {
+    match told.try_recv() {
+        Ok(told) => Some(told),
+        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+    }
+}
+
+/// Waits for grace periods until nobody asks any more.
+pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
+    while let Ok(mut epoch) = asked.recv() {
+        // What was asked for before the wait begins is answered by the same wait.
+        while let Ok(later) = asked.try_recv() {
+            epoch = later;
+        }
+        grace::wait();
+        if core.send(Told::Passed(epoch)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Core {
+    fn follow_source(&mut self, shared: &Shared, follow: &Follow, update: Update) -> bool {
+        shared.report("source", update.problems);
+        let mut changes = Changes::default();
+        for event in update.events {
+            if matches!(event, crate::model::Event::Reset(_)) && !self.synced {
+                self.synced = true;
+                self.reconciler.synced();
+            }
+            changes.merge(self.model.apply(event));
+        }
+        if changes.is_empty() && self.ready {
+            return false;
+        }
+        shared.health.queued(Moment::now());
+        if changes.nodes || changes.pods {
+            self.tell_pods(follow);
+        }
+        if changes.nodes {
+            self.refresh_facts(shared);
+        }
+        self.reconciler.event(changes);
+        true
+    }
+
+    fn follow_addresses(&mut self, shared: &Shared, local: Vec<LocalAddress>) -> bool {
+        let local: BTreeSet<_> =
+            local.into_iter().map(|held| facts::LocalAddress { address: held.address, device: held.device }).collect();
+        if self.facts.local == local {
+            return false;
+        }
+        self.facts.local = local;
+        self.refresh_facts(shared);
+        true
+    }
+
+    fn refresh_facts(&mut self, shared: &Shared) {
+        let node = std::mem::take(&mut self.facts.node);
+        let local = std::mem::take(&mut self.facts.local);
+        self.facts = Facts::new(&self.model, &node, local);
+        shared.health.node(self.model.nodes.get(&node).is_some_and(|node| node.leaving));
+        let written = node::write_addresses(&shared.maps, &self.host_addresses());
+        let problems = written.err().map(|error| Problem {
+            kind: "MapWrite",
+            object: "Map config".to_owned(),
+            field: String::new(),
+            message: format!("host-network clients keep their old address: {error}"),
+        });
+        shared.report("node", problems.into_iter().collect());
+    }
+
+    /// The addresses that host-network clients count as: the Node's, or where there is no Node, the first of each
+    /// family that a device holds.
+    fn host_addresses(&self) -> Vec<IpAddr> {
+        if !self.facts.primary.is_empty() {
+            return self.facts.primary.clone();
+        }
+        let usable = |address: &&IpAddr| match address {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let local: Vec<_> = self.facts.local.iter().map(|held| held.address).collect();
+        let first = |v4: bool| local.iter().filter(usable).find(|address| address.is_ipv4() == v4).copied();
+        first(true).into_iter().chain(first(false)).collect()
+    }
+
+    /// Sends the addresses of this node's pods to the thread that looks after them.
+    fn tell_pods(&self, follow: &Follow) {
+        let mut pods: BTreeMap<IpAddr, Name> = BTreeMap::new();
+        for pod in self.model.pods.values() {
+            if pod.node == self.facts.node && !pod.host_network && !pod.finished {
+                pods.extend(pod.ips.iter().map(|ip| (*ip, pod.name.clone())));
+            }
+        }
+        // The receiver ends with the agent.
+        let _ = follow.pods.send(pods::Told::Pods(pods));
+    }
+
+    fn step(
+        &mut self,
+        shared: &Shared,
+        follow: &Follow,
+        started: Instant,
+        asked: &mut Option<Epoch>,
+    ) -> Option<Duration> {
+        let began = Instant::now();
+        let outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
+        shared.report("maps", outcome.problems);
+        let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
+        for op in &outcome.plan {
+            *stages.entry(op.stage()).or_default() += 1;
+        }
+        shared.metrics.synced(
+            began.elapsed(),
+            stages.iter().map(|(stage, count)| (*stage, *count)),
+            outcome.failures.len() as u64,
+            Moment::now().unix_seconds(),
+        );
+        if outcome.failures.is_empty() {
+            shared.health.updated(Moment::now());
+            if self.synced && !self.ready {
+                self.ready = true;
+                tracing::info!(services = self.model.services.len(), took = ?began.elapsed(), "ready");
+            }
+        }
+        if !outcome.plan.is_empty() {
+            tracing::debug!(ops = outcome.plan.len(), failed = outcome.failures.len(), took = ?began.elapsed(), "maps written");
+        }
+        if let Some(epoch) = outcome.grace
+            && *asked != Some(epoch)
+        {
+            *asked = Some(epoch);
+            let _ = follow.grace.send(epoch);
+        }
+        let removed: Vec<_> = outcome
+            .plan
+            .iter()
+            .filter(|op| !outcome.failures.iter().any(|failure| failure.op == **op))
+            .filter_map(|op| match op {
+                Op::RemoveBackend { id, backend } => Some((*id, *backend)),
+                Op::ClearAddress { .. }
+                | Op::RemoveFrontend { .. }
+                | Op::SetRange { .. }
+                | Op::SetBackend { .. }
+                | Op::SetTable { .. }
+                | Op::SetFrontend { .. }
+                | Op::SetAddress { .. }
+                | Op::SettleBackend { .. }
+                | Op::RemoveRange { .. } => None,
+            })
+            .collect();
+        if !removed.is_empty() {
+            let _ = follow.pods.send(pods::Told::Removed(removed));
+        }
+        if self.grow_arena(shared) { Some(Duration::ZERO) } else { outcome.again }
+    }
+
+    /// Makes the arena larger when it is short. True if there is room now for what was left out.
+    fn grow_arena(&mut self, shared: &Shared) -> bool {
+        let Some(lines) = self.reconciler.desired().arena_wanted() else { return false };
+        let grown = self.installed.grow_arena(lines).and_then(|()| self.installed.store());
+        let problem = match grown {
+            Ok(store) => {
+                *self.reconciler.store_mut() = store;
+                self.reconciler.grow_arena();
+                tracing::info!(lines, "the arena is larger");
+                None
+            }
+            Err(error) => Some(Problem {
+                kind: "MapFull",
+                object: "Map arena".to_owned(),
+                field: "maps.arenaLines".to_owned(),
+                message: format!("it cannot grow to {lines} lines: {error}"),
+            }),
+        };
+        let grown = problem.is_none();
+        shared.report("arena", problem.into_iter().collect());
+        grown
+    }
+}
