@@ -111,16 +111,29 @@ impl Lab {
 
     /// Waits until a problem of that kind, about that object, stands on a node.
     pub fn wait_wrong(&self, node: &str, kind: &str, object: &str) -> Wrong {
-        eventually(&format!("{node}: {kind} of {object}"), || {
-            self.wrong(node).ok()?.into_iter().find(|wrong| wrong.kind == kind && wrong.object == object)
+        self.wait_until(node, &format!("{kind} of {object}"), |wrong| {
+            wrong.iter().find(|wrong| wrong.kind == kind && wrong.object == object).cloned()
         })
     }
 
     /// Waits until nothing of that kind is wrong on a node.
     pub fn wait_cured(&self, node: &str, kind: &str) {
-        eventually(&format!("{node}: no {kind}"), || {
-            (!self.wrong(node).ok()?.iter().any(|wrong| wrong.kind == kind)).then_some(())
+        self.wait_until(node, &format!("no {kind}"), |wrong| {
+            (!wrong.iter().any(|wrong| wrong.kind == kind)).then_some(())
         });
+    }
+
+    /// Waits until what is wrong on a node is as wanted; the complaint names what is wrong in the end.
+    pub fn wait_until<T>(&self, node: &str, what: &str, mut look: impl FnMut(&[Wrong]) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            let wrong = self.wrong(node).unwrap_or_default();
+            if let Some(seen) = look(&wrong) {
+                return seen;
+            }
+            assert!(start.elapsed() < PATIENCE, "{node}: {what}: not within {PATIENCE:?}; what is wrong: {wrong:#?}");
+            sleep(Duration::from_millis(50));
+        }
     }
 
     /// Returns what a node's agent has said since it was first started.

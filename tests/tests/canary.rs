@@ -66,6 +66,9 @@ fn the_canary_names_what_is_not_covered() {
     let absent = AgentOptions { absent: true, ..AgentOptions::default() };
     let agents = BTreeMap::from([("node-b".to_owned(), absent)]);
     let mut lab = Lab::up(&topology, &Options { agents, ..Options::default() }).expect("the lab comes up");
+    // Another cluster on this machine, with the same names and addresses: none of its pods is meant by what follows.
+    let twin = Topology::parse(topology::DEFAULT).expect("the topology is fine");
+    let _twin = Lab::up(&twin, &Options::without_proxy()).expect("the lab comes up");
     let mut host = lab.client("node-b").unwrap();
     let mut inside = lab.client("default/web-3").unwrap();
     let mut outside = lab.client("default/web-2").unwrap();

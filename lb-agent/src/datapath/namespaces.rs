@@ -1,7 +1,8 @@
 //! Network namespaces on this machine: which are pods of this node, what addresses they hold, who runs in them.
 //!
 //! No CNI is asked. A namespace is a pod's if one of its addresses is on a Pod object of this node, or if a veth joins
-//! it to the namespace that the agent runs in; other nodes' pods on the same machine are neither. A veth whose end here
+//! it to the namespace that the agent runs in; other nodes' pods on the same machine are neither, and another cluster's
+//! are not ours though their addresses may be. A veth whose end here
 //! holds the node's own address leads the other way: a node that is a container itself is joined so to its machine.
 
 use std::{

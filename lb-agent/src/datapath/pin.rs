@@ -40,6 +40,14 @@ pub enum PinError {
         /// The path.
         path: PathBuf,
     },
+    /// The cgroup cannot be opened.
+    #[error("--cgroup {}: {source}", path.display())]
+    Cgroup {
+        /// The path.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Another agent holds the pins.
     #[error("--bpf-dir {}: another lb-agent is running on these pins", path.display())]
     Held {
@@ -131,7 +139,7 @@ impl Pins {
 
 /// Opens a cgroup v2 directory.
 pub fn open_cgroup(path: &Path) -> Result<File, PinError> {
-    let io = |source| PinError::Io { path: path.to_owned(), source };
+    let io = |source| PinError::Cgroup { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     match nix::sys::statfs::fstatfs(&file) {
         Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok(file),

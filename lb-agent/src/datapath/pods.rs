@@ -51,7 +51,13 @@ impl Pods {
     /// the node itself.
     pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>, node: &BTreeSet<IpAddr>) -> io::Result<Look> {
         let mut found = namespaces::scan(&self.host, node)?;
-        found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(|ip| pods.contains_key(ip)));
+        // Another cluster on this machine may use the same addresses: what is joined to this node has them first.
+        let joined = found.values().filter(|namespace| namespace.joined);
+        let held: BTreeSet<IpAddr> = joined.flat_map(|namespace| &namespace.addresses).copied().collect();
+        found.retain(|_, namespace| {
+            let is_ours = |ip: &IpAddr| pods.contains_key(ip) && !held.contains(ip);
+            namespace.joined || namespace.addresses.iter().any(is_ours)
+        });
         let dialled: BTreeMap<u64, u64> = std::iter::once((self.host.inode, &self.host.file))
             .chain(found.iter().map(|(inode, namespace)| (*inode, &namespace.file)))
             .filter_map(|(inode, file)| Some((inode, canary::dial(file).ok()?)))

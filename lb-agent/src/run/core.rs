@@ -26,6 +26,9 @@ use crate::{
 
 /// The maps are compared with what they should hold this often, whatever happens.
 const READ_BACK: Duration = Duration::from_secs(30);
+/// The kind of problem of slices without a Service. A directory of manifests sees it at once and by the slice's field,
+/// the maps only by the Service: it is said once.
+const NO_SERVICE: &str = "NoService";
 
 /// Objects and maps.
 pub(super) struct Core {
@@ -37,6 +40,8 @@ pub(super) struct Core {
     pub(super) reconciler: Reconciler<KernelStore>,
     /// The programs behind the maps.
     pub(super) installed: Installed,
+    /// The source itself names slices that have no Service.
+    pub(super) source_names_orphans: bool,
     /// Every first list has been read.
     pub(super) synced: bool,
     /// The maps have held what was wanted at least once since then.
@@ -128,6 +133,7 @@ pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
 
 impl Core {
     fn follow_source(&mut self, shared: &Shared, follow: &Follow, update: Update) -> bool {
+        self.source_names_orphans = update.problems.iter().any(|problem| problem.kind == NO_SERVICE);
         shared.report("source", update.problems);
         let mut changes = Changes::default();
         for event in update.events {
@@ -237,7 +243,10 @@ impl Core {
         asked: &mut Option<Epoch>,
     ) -> Option<Duration> {
         let began = Instant::now();
-        let outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
+        let mut outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
+        if self.source_names_orphans {
+            outcome.problems.retain(|problem| problem.kind != NO_SERVICE);
+        }
         shared.report("maps", outcome.problems);
         let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
         for op in &outcome.plan {

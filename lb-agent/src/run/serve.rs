@@ -80,6 +80,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
             facts: Facts { node: settings.node.clone(), ..Facts::default() },
             reconciler,
             installed,
+            source_names_orphans: false,
             synced: false,
             ready: false,
         }),
