@@ -49,6 +49,12 @@ fn who(client: &mut Client, to: &str) -> Option<String> {
     client.dial(dial).expect("is possible").remove(0).pod().map(str::to_owned)
 }
 
+/// Whether a connect there is refused at once.
+fn refuses(client: &mut Client, to: &str) -> bool {
+    let dial = Dial { timeout_ms: 300, ..Dial::new(at(to), Protocol::Tcp, 1) };
+    client.dial(dial).expect("is possible").remove(0).outcome() == "ECONNREFUSED"
+}
+
 /// A Service of one port and its slice with one endpoint.
 fn service(name: &str, address: &str, port: &str, created: &str, endpoint: &str) -> String {
     let created = if created.is_empty() { String::new() } else { format!(", creationTimestamp: \"{created}\"") };
@@ -95,8 +101,15 @@ fn mistakes(lab: &Lab, client: &mut Client) {
     said_once(lab, "BrokenManifest", &file.display().to_string(), "", "what it held before stays");
     assert!(who(client, WEB).is_some(), "the old content keeps serving");
 
-    lab.write_manifest("node-a", "unknown.yaml", "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: g}\n").unwrap();
-    said_once(lab, "RefusedObject", "Gadget g", "kind", "example.com/v1 Gadget is a kind that this agent does not know");
+    lab.write_manifest("node-a", "unknown.yaml", "apiVersion: example.com/v1\nkind: Gadget\nmetadata: {name: g}\n")
+        .unwrap();
+    said_once(
+        lab,
+        "RefusedObject",
+        "Gadget g",
+        "kind",
+        "example.com/v1 Gadget is a kind that this agent does not know",
+    );
 
     let zero = service("zero", "10.96.0.60", "0", "", "10.244.2.10");
     lab.write_manifest("node-a", "zero.yaml", &zero).unwrap();
@@ -144,8 +157,8 @@ fn overlaps(lab: &mut Lab, client: &mut Client) {
     ] {
         let (loser, loses) = if wins == "a" { ("b", "default/b") } else { ("a", "default/a") };
         let pod = |service: &str| if service == "a" { "default/web-2" } else { "default/web-3" };
-        let [first, second] = [("a", a, "10.244.2.10"), ("b", b, "10.244.2.11")]
-            .map(|(service_name, created, endpoint)| {
+        let [first, second] =
+            [("a", a, "10.244.2.10"), ("b", b, "10.244.2.11")].map(|(service_name, created, endpoint)| {
                 Object::parse_all(&service(service_name, "10.96.0.50", "80", created, endpoint)).unwrap()
             });
         for order in [[&first, &second], [&second, &first]] {
@@ -284,14 +297,26 @@ fn starts_that_are_refused() {
             vec![("--bpf-dir", other.as_str()), ("--socket", socket.as_str())],
             format!("--socket {socket}: another agent serves it"),
         ),
-        ("no bpffs", vec![("--bpf-dir", plain.as_str())], format!("--bpf-dir {plain}: not on a BPF file system; mount one")),
+        (
+            "no bpffs",
+            vec![("--bpf-dir", plain.as_str())],
+            format!("--bpf-dir {plain}: not on a BPF file system; mount one"),
+        ),
         (
             "cgroup v1",
             vec![("--bpf-dir", &other), ("--cgroup", &v1_path)],
             format!("--cgroup {v1_path}: not a cgroup v2 directory"),
         ),
-        ("a plain directory as cgroup", vec![("--bpf-dir", &other), ("--cgroup", &plain)], format!("--cgroup {plain}: not a cgroup v2 directory")),
-        ("no cgroup", vec![("--bpf-dir", &other), ("--cgroup", "/no/such")], "--cgroup /no/such: No such file".to_owned()),
+        (
+            "a plain directory as cgroup",
+            vec![("--bpf-dir", &other), ("--cgroup", &plain)],
+            format!("--cgroup {plain}: not a cgroup v2 directory"),
+        ),
+        (
+            "no cgroup",
+            vec![("--bpf-dir", &other), ("--cgroup", "/no/such")],
+            "--cgroup /no/such: No such file".to_owned(),
+        ),
         (
             "an unknown key",
             vec![("--config", &file("key.yaml", "socket: {closeTpc: true}"))],
@@ -376,7 +401,10 @@ fn probe(lab: &Lab) {
     for feature in features {
         let text = |field: &str| feature[field].as_str().unwrap_or_default();
         assert!(feature["available"].is_boolean(), "{feature}");
-        assert!(!text("name").is_empty() && !text("neededFor").is_empty() && !text("withoutIt").is_empty(), "{feature}");
+        assert!(
+            !text("name").is_empty() && !text("neededFor").is_empty() && !text("withoutIt").is_empty(),
+            "{feature}"
+        );
     }
     let named = |name: &str| {
         features.iter().find(|feature| feature["name"] == name).unwrap_or_else(|| panic!("{name}: {probe}"))
@@ -422,7 +450,11 @@ fn crowd(lab: &mut Lab, client: &mut Client, count: usize, what: &str, map: &str
     });
     let settled = eventually(&format!("{what}: settled"), || {
         let (names, full) = refused(lab);
-        let served = |index: &usize| who(client, &format!("10.96.1.{index}:80")).is_some();
+        let served = |index: &usize| match map {
+            // A Service without its address is dialled all the same; that its other ports are closed is what it lacks.
+            "addresses4" => refuses(client, &format!("10.96.1.{index}:81")),
+            _ => who(client, &format!("10.96.1.{index}:80")).is_some(),
+        };
         let (yes, no): (Vec<usize>, Vec<usize>) = (0..count).partition(served);
         let right = yes.iter().all(|index| !names.contains(&format!("Service default/{}", name(*index))))
             && no.iter().all(|index| names.contains(&format!("Service default/{}", name(*index))));
@@ -433,6 +465,10 @@ fn crowd(lab: &mut Lab, client: &mut Client, count: usize, what: &str, map: &str
     assert!(served.len() >= left_out.len(), "{what}: {served:?}");
     assert!(full.iter().all(|wrong| wrong.message.contains(map)), "{what}: {full:?}");
     assert!(who(client, WEB).is_some(), "{what}: the services that were there before go on");
+    if map == "addresses4" {
+        let dialled = (0..count).filter(|index| who(client, &format!("10.96.1.{index}:80")).is_some());
+        assert_eq!(dialled.count(), count, "{what}");
+    }
 
     // Room for all that were left out.
     for index in served.iter().take(left_out.len()) {
@@ -446,7 +482,8 @@ fn crowd(lab: &mut Lab, client: &mut Client, count: usize, what: &str, map: &str
         lab.delete(&objects(index)).unwrap();
     }
     eventually(&format!("{what}: as before"), || {
-        (!rows(lab).as_array().unwrap().iter().any(|row| row["name"].as_str().unwrap().starts_with("crowd"))).then_some(())
+        (!rows(lab).as_array().unwrap().iter().any(|row| row["name"].as_str().unwrap().starts_with("crowd")))
+            .then_some(())
     });
 }
 

@@ -362,7 +362,10 @@ fn what_others_take_away_comes_back() {
 
     let log = lab.log("node-a").unwrap();
     let said: Vec<_> = log.lines().filter(|line| line.contains("had detached hooks")).collect();
-    assert!(said.len() == 2 && said[0].contains("hooks=11") && said[1].contains("hooks=1"), "one warning each: {said:?}");
+    assert!(
+        said.len() == 2 && said[0].contains("hooks=11") && said[1].contains("hooks=1"),
+        "one warning each: {said:?}"
+    );
     // Without maps the canary fails too, and says so once.
     let (canary, others): (Vec<_>, Vec<_>) =
         log.lines().filter(|line| line.contains("level=warn")).partition(|line| line.contains("kind=Canary"));
