@@ -128,7 +128,7 @@ tally() {
 dial() {
     local out
     out=$(on "default/$1" lb-lab dial "$2" --times "$3" --parallel 4 "${@:5}")
-    out=$(tally "$3" "$4" <<<"$out") || fail "$1 -> $2: $3 wanted from both backends, and $4 from each; got:$out"
+    out=$(tally "$3" "$4" <<<"$out") || fail "$1 -> $2: $3 wanted from both backends, and $4 from each; got: $out"
     printf '%-10s -> %-19s %s\n' "$1" "$2" "$out"
 }
 
