@@ -10,7 +10,7 @@ use crate::{
         frontend::{FrontendKey, address_flags, scope},
     },
     socket::Choice,
-    tables::{Surroundings, Tables},
+    tables::{Replaced, Surroundings, Tables},
 };
 
 /// An address and a port in network order.
@@ -204,10 +204,6 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let cookie = tables.cookie();
-    if let Some(old) = tables.peer(cookie) {
-        uncount(tables, &old);
-    }
     let peer = Peer {
         frontend: to.address,
         frontend_port: to.port,
@@ -219,9 +215,12 @@ where
         backend_id: choice.id.to_ne_bytes(),
         service: choice.backend.service,
     };
-    if !tables.set_peer(cookie, &peer) {
-        tables.counter(Counter::PeersFull);
-    } else if choice.counted {
+    match tables.replace_peer(tables.cookie(), &peer) {
+        Replaced::New => {}
+        Replaced::Old(old) => uncount(tables, &old),
+        Replaced::Full => return tables.counter(Counter::PeersFull),
+    }
+    if choice.counted {
         tables.count(choice.id);
     }
 }
