@@ -198,10 +198,9 @@ impl<A: Maps> Tables<A> for Hook {
 
     #[inline(always)]
     fn sight(&self) {
-        // SAFETY: helpers on this program's context.
-        let sighting =
-            Sighting { seen_ns: unsafe { bpf_ktime_get_ns() }, socket: unsafe { bpf_get_socket_cookie(self.0) } };
-        done(maps::canary.insert(self.namespace(), sighting, ANY));
+        // SAFETY: helpers without arguments, and on this program's context.
+        let (seen_ns, socket) = unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(self.0)) };
+        done(maps::canary.insert(self.namespace(), Sighting { seen_ns, socket }, ANY));
     }
 }
 

@@ -27,42 +27,42 @@ const LOOPBACK: V4 = [127, 0, 0, 1];
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    forward4(&ctx, |hook, to| socket::connect(hook, to))
+    forward4(&ctx, socket::connect)
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    forward6(&ctx, |hook, to| socket::connect(hook, to), |hook, to| socket::connect(hook, to))
+    forward6(&ctx, socket::connect, socket::connect)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    forward4(&ctx, |hook, to| socket::send(hook, to))
+    forward4(&ctx, socket::send)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    forward6(&ctx, |hook, to| socket::send(hook, to), |hook, to| socket::send(hook, to))
+    forward6(&ctx, socket::send, socket::send)
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, |hook, from| socket::receive(hook, from))
+    backward4(&ctx, socket::receive)
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, |hook, from| socket::receive(hook, from), |hook, from| socket::receive(hook, from))
+    backward6(&ctx, socket::receive, socket::receive)
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, |hook, peer| socket::peer(hook, peer))
+    backward4(&ctx, socket::peer)
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, |hook, peer| socket::peer(hook, peer), |hook, peer| socket::peer(hook, peer))
+    backward6(&ctx, socket::peer, socket::peer)
 }
 
 #[inline(always)]
