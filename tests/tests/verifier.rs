@@ -13,7 +13,7 @@ use lb_tests::ground::Ground;
 #[test]
 #[ignore = "needs root"]
 fn every_program_loads() {
-    let ground = Ground::enter("verifier");
+    let ground = Ground::enter("verifier").unwrap();
     let pins = Pins::hold(&ground.bpf_dir()).unwrap();
     let sizes = BTreeMap::new();
     let options = LoadOptions { maps: &pins.maps(), sizes: &sizes, has_set_retval: probe::has_set_retval() };
