@@ -72,6 +72,7 @@ pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) 
     let mut again = Some(Duration::ZERO);
     let mut read_back = started + READ_BACK;
     let mut asked = None;
+    let mut begun = false;
     loop {
         let until_read_back = read_back.saturating_duration_since(Instant::now());
         let first = match told.recv_timeout(again.unwrap_or(until_read_back).min(until_read_back)) {
@@ -99,6 +100,9 @@ pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) 
             continue;
         }
         again = core.step(shared, follow, started, &mut asked);
+        if !std::mem::replace(&mut begun, true) {
+            let _ = follow.pods.send(pods::Told::Begin);
+        }
     }
 }
 

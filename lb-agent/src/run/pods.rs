@@ -40,8 +40,13 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// At least so long lies between two looks, however often pods change.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The first look is not put off for longer than this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the thread is told.
 pub(super) enum Told {
+    /// The maps hold the canary's frontends, for the first time since the start.
+    Begin,
     /// The addresses of this node's pods, by the objects.
     Pods(BTreeMap<IpAddr, Name>),
     /// Backends that are gone.
@@ -52,12 +57,18 @@ pub(super) enum Told {
 pub(super) fn run(shared: &Arc<Shared>, mut pods: Pods, told: &Receiver<Told>, close_tcp: bool) {
     let mut known = BTreeMap::new();
     let mut namespaces = Vec::new();
-    let mut next = Instant::now();
+    // A canary that is dialled before its frontend is in the maps proves nothing.
+    let mut next = None;
     loop {
-        match told.recv_timeout(next.saturating_duration_since(Instant::now())) {
+        let wait = next.map_or(PATIENCE, |next: Instant| next.saturating_duration_since(Instant::now()));
+        match told.recv_timeout(wait) {
+            Ok(Told::Begin) => {
+                next = Some(Instant::now());
+                continue;
+            }
             Ok(Told::Pods(now)) => {
                 known = now;
-                next = next.min(Instant::now() + PAUSE);
+                next = next.map(|next| next.min(Instant::now() + PAUSE));
                 continue;
             }
             Ok(Told::Removed(removed)) => {
@@ -74,7 +85,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut pods: Pods, told: &Receiver<Told>, c
                 shared.health.canary(false, Moment::now());
             }
         }
-        next = Instant::now() + PERIOD;
+        next = Some(Instant::now() + PERIOD);
     }
 }
 
