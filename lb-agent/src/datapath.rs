@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod canary;
+pub mod grace;
 pub mod install;
 pub mod load;
 pub mod namespaces;

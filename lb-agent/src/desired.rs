@@ -29,9 +29,10 @@ pub use self::frontends::Via;
 use self::{
     claims::{Claim, Claims},
     facts::Facts,
+    frontends::Listing,
     room::{Room, RoomError},
-    state::{BackendId, Frontend, MapState},
-    unit::{Spec, Unit},
+    state::{BackendId, Frontend, MapState, Named, Run},
+    unit::{Spec, Unit, View},
 };
 use crate::{
     config::{Config, NodePortAddresses},
@@ -103,6 +104,10 @@ pub struct Desired {
     settings: Settings,
     room: Room,
     want: MapState,
+    /// Which of the tables the wanted words name: no others are wanted in the arena.
+    named: Named,
+    /// All tables, those of frontends that another service has too.
+    tables: BTreeMap<u32, Arc<Run>>,
     services: BTreeMap<Arc<Name>, Compiled>,
     claims: Claims,
     /// The services at each service address.
@@ -144,6 +149,8 @@ impl Desired {
             settings,
             room: Room::new(capacity.backends, capacity.arena_lines),
             want,
+            named: Named::default(),
+            tables: BTreeMap::new(),
             services: BTreeMap::new(),
             claims: Claims::default(),
             users: BTreeMap::new(),
@@ -215,7 +222,7 @@ impl Desired {
         for id in backends.filter(|id| !self.want.backends.contains_key(id)) {
             self.room.release_backend(id, epoch);
         }
-        for line in lines.filter(|line| !self.want.runs.contains_key(line)) {
+        for line in lines.filter(|line| !self.tables.contains_key(line)) {
             self.room.arena.release(line, epoch);
         }
     }
@@ -244,6 +251,9 @@ impl Desired {
         dirty.extend(changes.services.iter().cloned());
         if std::mem::take(&mut self.room_was_made) {
             dirty.extend(self.blocked.iter().map(|name| Name::clone(name)));
+        }
+        if self.room.ids.has_restored() {
+            self.adopt(dirty.iter().filter_map(|name| model.services.get(name)), facts);
         }
         for name in &dirty {
             match model.services.get(name) {
@@ -316,23 +326,38 @@ impl Desired {
             Some(entry) => entry,
             None => (Arc::new(service.name.clone()), Compiled::default()),
         };
-        let mut now = Compiled { created: service.created.unwrap_or(i128::MAX), ..Compiled::default() };
+        let mut now = Compiled { created: created(service), ..Compiled::default() };
         now.problems.extend(problems::of_service(service, &self.settings, facts));
         self.blocked.remove(&name);
-        let families: BTreeSet<Family> = service.cluster_ips.iter().map(Family::of).collect();
-        for (index, port) in service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Sctp) {
+        let families = families(service);
+        for (index, port) in served_ports(service) {
             let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
-            for &family in &families {
-                let key = (port.port, port.protocol, family);
+            let views: Vec<View> =
+                families.iter().map(|family| self.view(service, port, *family, model, facts)).collect();
+            let id = self.room.ids.service(
+                &port_name,
+                views.iter().flat_map(|view| view.listings.iter().map(|listing| listing.frontend)),
+                views.iter().flat_map(View::endpoints),
+            );
+            for view in &views {
+                let key = (port.port, port.protocol, view.family);
                 let old = before.units.remove(&key);
-                match self.compile_unit(service, port, &port_name, family, old.as_ref(), model, facts) {
+                let spec = Spec {
+                    service,
+                    id,
+                    protocol: port.protocol,
+                    view,
+                    algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
+                    maglev_size: self.settings.maglev_size,
+                };
+                match unit::compile(&mut self.room, &spec, old.as_ref()) {
                     Ok(unit) => {
                         self.replace(&port_name, now.created, old, Some(&unit), touched);
                         now.units.insert(key, unit);
                     }
                     Err(error) => {
                         self.arena_is_short |= matches!(error, RoomError::Arena(_));
-                        now.problems.push(problems::no_room(&port_name, index, family, &error));
+                        now.problems.push(problems::no_room(&port_name, index, view.family, &error));
                         self.blocked.insert(Arc::clone(&name));
                         if let Some(old) = old {
                             now.units.insert(key, old);
@@ -355,36 +380,44 @@ impl Desired {
         self.services.insert(name, now);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one question, each from another place")]
-    fn compile_unit(
-        &mut self,
-        service: &Service,
-        port: &ServicePort,
-        port_name: &PortName,
-        family: Family,
-        before: Option<&Unit>,
-        model: &Model,
-        facts: &Facts,
-    ) -> Result<Unit, RoomError> {
+    /// Gives the numbers that the maps held at the start to those who will have the frontends, before others come by.
+    fn adopt<'a>(&mut self, services: impl Iterator<Item = &'a Service>, facts: &Facts) {
+        let mut first: BTreeMap<Frontend, (i128, PortName)> = BTreeMap::new();
+        for service in services {
+            let name = Arc::new(service.name.clone());
+            let families = families(service);
+            for (_, port) in served_ports(service) {
+                let listings = families.iter().flat_map(|&family| self.listings(service, port, family, facts));
+                for listing in listings.filter(|listing| self.room.ids.is_restored(&listing.frontend)) {
+                    let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
+                    let claim = (created(service), port_name);
+                    match first.entry(listing.frontend) {
+                        btree_map::Entry::Vacant(entry) => drop(entry.insert(claim)),
+                        btree_map::Entry::Occupied(mut entry) if claim < *entry.get() => drop(entry.insert(claim)),
+                        btree_map::Entry::Occupied(_) => {}
+                    }
+                }
+            }
+        }
+        for (frontend, (_, port)) in first {
+            self.room.ids.service(&port, [frontend].into_iter(), [].into_iter());
+        }
+    }
+
+    fn listings(&self, service: &Service, port: &ServicePort, family: Family, facts: &Facts) -> Vec<Listing> {
         let skip = |ip: &IpAddr| !self.settings.translate_local_addresses && facts.device(ip).is_some();
         let node_ports = self.node_ports.keys().any(|ip| Family::of(ip) == family);
-        let listings = frontends::list(service, port, family, skip, node_ports);
+        frontends::list(service, port, family, skip, node_ports)
+    }
+
+    /// Lists the frontends of a port in one family, and selects its endpoints if there are any.
+    fn view(&self, service: &Service, port: &ServicePort, family: Family, model: &Model, facts: &Facts) -> View {
+        let listings = self.listings(service, port, family, facts);
         let slices = model.slices.get(&service.name).into_iter().flat_map(BTreeMap::values);
         let here = Here { node: &facts.node, zone: facts.zone.as_deref() };
         let selection =
             if listings.is_empty() { Selection::default() } else { select(service, port, family, slices, &here) };
-        let id = self.room.ids.service(port_name, listings.iter().map(|listing| &listing.frontend));
-        let spec = Spec {
-            service,
-            id,
-            protocol: port.protocol,
-            family,
-            listings: &listings,
-            selection: &selection,
-            algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
-            maglev_size: self.settings.maglev_size,
-        };
-        unit::compile(&mut self.room, &spec, before)
+        View { family, listings, selection }
     }
 
     fn retire(&mut self, name: &Name, touched: &mut Keys) {
@@ -435,13 +468,8 @@ impl Desired {
     fn replace(&mut self, port: &PortName, created: i128, old: Option<Unit>, new: Option<&Unit>, touched: &mut Keys) {
         let none = Unit::default();
         let (old, new) = (old.as_ref().unwrap_or(&none), new.unwrap_or(&none));
-        for (line, _) in old.tables.iter().flatten() {
-            self.want.runs.remove(line);
-            touched.runs.insert(*line);
-        }
         for (line, run) in new.tables.iter().flatten() {
-            self.want.runs.insert(*line, Arc::clone(run));
-            touched.runs.insert(*line);
+            self.tables.insert(*line, Arc::clone(run));
         }
         if old.backends != new.backends {
             let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
@@ -474,6 +502,11 @@ impl Desired {
             self.claims.set(*frontend, claim);
             self.settle(frontend, touched);
         }
+        let kept = |line: u32| new.tables.iter().flatten().any(|(other, _)| *other == line);
+        for (line, _) in old.tables.iter().flatten().filter(|(line, _)| !kept(*line)) {
+            self.tables.remove(line);
+            touched.runs.insert(*line);
+        }
     }
 
     /// Gives a frontend to whoever claims it first.
@@ -483,10 +516,34 @@ impl Desired {
             Some(word) => self.want.frontends.insert(*frontend, word),
             None => self.want.frontends.remove(frontend),
         };
-        if before != word {
-            touched.frontends.insert(*frontend);
+        if before == word {
+            return;
+        }
+        touched.frontends.insert(*frontend);
+        if let Some(line) = word.and_then(|word| self.named.add(word)) {
+            self.want.runs.insert(line, Arc::clone(&self.tables[&line]));
+            touched.runs.insert(line);
+        }
+        if let Some(line) = before.and_then(|word| self.named.remove(word)) {
+            self.want.runs.remove(&line);
+            touched.runs.insert(line);
         }
     }
+}
+
+/// The families that a Service has: those of its ClusterIPs.
+fn families(service: &Service) -> BTreeSet<Family> {
+    service.cluster_ips.iter().map(Family::of).collect()
+}
+
+/// The ports that a socket can be translated for, with their places.
+fn served_ports(service: &Service) -> impl Iterator<Item = (usize, &ServicePort)> {
+    service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Sctp)
+}
+
+/// When a Service was created, as it counts where two claim one frontend.
+fn created(service: &Service) -> i128 {
+    service.created.unwrap_or(i128::MAX)
 }
 
 /// The addresses at which pods and nodes find a Service, in the families that it has.

@@ -49,11 +49,13 @@ dependencies() {
         inside && /^[A-Za-z0-9_-]/ { name = $0; sub(/[ .=].*/, "", name); print name, $0 }' "$1"
 }
 
-# The crates that kernel and agent share depend on zerocopy alone, never on each other.
+# The crates that kernel and agent share depend on zerocopy alone, never on each other; what only the agent's feature
+# takes is optional.
 rule_pure_crates() {
     local crate
     for crate in conntrack maglev policy; do
-        dependencies "$crate/Cargo.toml" | awk -v c="$crate" '$1 != "zerocopy" {print c "/Cargo.toml: depends on " $1}'
+        dependencies "$crate/Cargo.toml" | awk -v c="$crate" '
+            $1 != "zerocopy" && (!/optional = true/ || $1 ~ /^(conntrack|maglev|policy)$/) {print c "/Cargo.toml: depends on " $1}'
     done
 }
 break_pure_crates() { printf '[dependencies]\nconntrack.workspace = true\n' >>policy/Cargo.toml; }

@@ -12,7 +12,7 @@ use std::{
 
 use super::{pods, shared::Shared};
 use crate::{
-    datapath::{install::Installed, netlink::LocalAddress, node, sys},
+    datapath::{grace, install::Installed, netlink::LocalAddress, node},
     desired::facts::{self, Facts},
     grace::Epoch,
     health::Moment,
@@ -26,9 +26,6 @@ use crate::{
 
 /// The maps are compared with what they should hold this often, whatever happens.
 const READ_BACK: Duration = Duration::from_secs(30);
-/// Where the kernel cannot say when programs have ended (nohz_full), they are given so long: none runs for a
-/// millionth of it.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Objects and maps.
 pub(super) struct Core {
@@ -120,9 +117,7 @@ pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
         while let Ok(later) = asked.try_recv() {
             epoch = later;
         }
-        if !sys::wait_for_programs() {
-            std::thread::sleep(GRACE);
-        }
+        grace::wait();
         if core.send(Told::Passed(epoch)).is_err() {
             return;
         }

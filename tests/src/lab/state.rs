@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
@@ -239,8 +240,11 @@ pub fn all() -> Vec<String> {
 
 /// Writes a file so that whoever watches the directory sees it appear whole: beside the directory, then renamed into it.
 pub fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
     let parent = directory.parent().expect("the directory is below that of the lab");
-    let temporary = parent.join(format!(".{name}.{}", std::process::id()));
+    // Labs of one process share this parent, and commands on one lab do.
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = parent.join(format!(".{name}.{}.{number}", std::process::id()));
     let path = directory.join(name);
     fs::write(&temporary, content).with_context(|| temporary.display().to_string())?;
     fs::rename(&temporary, &path).with_context(|| path.display().to_string())
