@@ -1,6 +1,12 @@
 //! One look at the pods of this node: who they are, whether the hooks see them, where their sockets live.
 
-use std::{collections::BTreeMap, fs::File, io, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    net::IpAddr,
+    path::Path,
+};
 
 use super::{
     canary::{self, CgroupPath},
@@ -43,7 +49,11 @@ impl Pods {
     /// Looks. `pods` are the addresses on Pod objects of this node that have a namespace of their own.
     pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>) -> io::Result<Look> {
         let mut found = namespaces::scan(&self.host)?;
-        found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(|ip| pods.contains_key(ip)));
+        // Another cluster on this machine may give its pods the same addresses: the one that a veth joins is ours.
+        let joined = found.values().filter(|namespace| namespace.joined);
+        let taken: BTreeSet<IpAddr> = joined.flat_map(|namespace| &namespace.addresses).copied().collect();
+        let named = |ip: &IpAddr| pods.contains_key(ip) && !taken.contains(ip);
+        found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(named));
         let dialled: BTreeMap<u64, u64> = std::iter::once((self.host.inode, &self.host.file))
             .chain(found.iter().map(|(inode, namespace)| (*inode, &namespace.file)))
             .filter_map(|(inode, file)| Some((inode, canary::dial(file).ok()?)))
