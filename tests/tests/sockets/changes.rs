@@ -1,9 +1,8 @@
 //! Services and endpoints that change while connections are made.
 
-use std::time::{Duration, Instant};
-
 use lb_tests::lab::{
     Options,
+    agent::AgentOptions,
     client::{Family, Http, Protocol, Request},
 };
 use nix::sys::signal::Signal;
@@ -269,11 +268,11 @@ fn connections_survive_the_agent(cluster: &mut Cluster) {
         for to in [vip(STEADY, 80), node_port] {
             cluster.reaches("caller-a", to, Protocol::Tcp, &SERVERS);
         }
-        let start = Instant::now();
+        // And while the next one looks at what it found.
         let mut during = Tally::default();
-        cluster.lab.start_agent("node-a").expect("the agent starts");
-        // And while the new one looks at what it found.
-        while start.elapsed() < Duration::from_secs(1) {
+        let agent = cluster.lab.start_agent_with("node-a", AgentOptions::default()).expect("the agent starts");
+        let is_ready = || agent.status().is_ok_and(|status| status["ready"] == true);
+        while !is_ready() || during.0.values().sum::<u32>() < 100 {
             for (name, count) in cluster.dial("caller-a", vip(STEADY, 80), Protocol::Tcp, 10).0 {
                 *during.0.entry(name).or_default() += count;
             }

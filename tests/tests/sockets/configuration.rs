@@ -193,9 +193,8 @@ fn a_local_cluster_ip_is_translated_on_request(cluster: &mut Cluster) {
         .expect("the agent starts");
     agent.wait_ready(Duration::from_secs(120)).expect("node-a");
     let to = vip(DNS, 53);
-    cluster.run("node-a", &["ip", "link", "add", "nodelocaldns", "type", "dummy"]);
+    cluster.add_device("node-a", "nodelocaldns");
     cluster.run("node-a", &["ip", "addr", "add", &format!("{}/32", to.ip()), "dev", "nodelocaldns"]);
-    cluster.run("node-a", &["ip", "link", "set", "nodelocaldns", "up"]);
     cluster.settle();
     for place in ["caller-a", "node-a"] {
         for _ in 0..5 {

@@ -256,6 +256,12 @@ impl Cluster {
         assert!(output.status.success(), "{place}: {command:?}: {stderr}");
     }
 
+    /// Adds a device to a node, of a kind that every kernel of the matrix has.
+    pub(super) fn add_device(&self, node: &str, device: &str) {
+        self.run(node, &["ip", "link", "add", device, "type", "veth", "peer", "name", &format!("{device}-x")]);
+        self.run(node, &["ip", "link", "set", device, "up"]);
+    }
+
     /// Opens an unconnected UDP socket of the address's family.
     pub(super) fn datagrams(&mut self, place: &str, to: SocketAddr) -> SocketId {
         self.at(place).open(Family::of(&to), Protocol::Udp).expect("a socket opens")

@@ -177,9 +177,8 @@ fn shared_addresses_keep_their_other_ports(cluster: &mut Cluster) {
 
 fn an_address_that_a_device_takes_is_shared_from_then_on(cluster: &mut Cluster) {
     cluster.refuses("caller-a", address("198.51.100.91:22"), "ECONNREFUSED");
-    cluster.run("node-a", &["ip", "link", "add", "floating", "type", "dummy"]);
+    cluster.add_device("node-a", "floating");
     cluster.run("node-a", &["ip", "addr", "add", "198.51.100.91/32", "dev", "floating"]);
-    cluster.run("node-a", &["ip", "link", "set", "floating", "up"]);
     cluster.eventually("the address is the node's", |cluster| {
         let tally = cluster.dial("caller-a", address("198.51.100.91:22"), Protocol::Tcp, 1);
         if tally.names() == ["host-a"] { Ok(()) } else { Err(format!("{tally:?}")) }
@@ -201,9 +200,8 @@ fn an_address_that_a_device_takes_is_shared_from_then_on(cluster: &mut Cluster) 
 fn a_local_cluster_ip_is_left_alone(cluster: &mut Cluster) {
     let to = vip(DNS, 53);
     cluster.reaches("caller-a", to, Protocol::Udp, &["b1"]);
-    cluster.run("node-a", &["ip", "link", "add", "nodelocaldns", "type", "dummy"]);
+    cluster.add_device("node-a", "nodelocaldns");
     cluster.run("node-a", &["ip", "addr", "add", &format!("{}/32", to.ip()), "dev", "nodelocaldns"]);
-    cluster.run("node-a", &["ip", "link", "set", "nodelocaldns", "up"]);
     for place in ["caller-a", "node-a"] {
         cluster.eventually("the local server answers", |cluster| {
             let tally = cluster.dial_silence(place, to, Protocol::Udp);
