@@ -5,7 +5,7 @@ use core::ptr::{read_volatile, write_volatile};
 use aya_ebpf::{EbpfContext as _, helpers::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
 use lb_ebpf::{
     abi::{
-        address::{V4, V6, unmapped},
+        address::{Address as _, V4, V6, unmapped},
         drops::DropReason,
     },
     socket::{self, Destination, Endpoint, Outcome},
@@ -68,7 +68,8 @@ pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn forward4(ctx: &SockAddrContext, decide: impl Fn(&Hook, &Destination<V4>) -> Outcome<Endpoint<V4>>) -> i32 {
     let hook = Hook(ctx.as_ptr());
-    if hook.left_alone() {
+    // The canary asks whether the hook runs, which it does for sockets that it leaves alone.
+    if hook.left_alone() && address4(ctx) != V4::CANARY {
         return ALLOW;
     }
     let protocol = protocol(ctx);
@@ -93,7 +94,7 @@ fn forward6(
     decide6: impl Fn(&Hook, &Destination<V6>) -> Outcome<Endpoint<V6>>,
 ) -> i32 {
     let hook = Hook(ctx.as_ptr());
-    if hook.left_alone() {
+    if hook.left_alone() && address6(ctx) != V6::CANARY {
         return ALLOW;
     }
     let (address, port, protocol) = (address6(ctx), port(ctx), protocol(ctx));
