@@ -47,20 +47,13 @@ where
     let Some((choice, new)) = again(tables, || resolve_datagram(tables, to))? else { return Ok(None) };
     let backend = Endpoint { address: choice.backend.address, port: choice.backend.port };
     if new {
-        let (cookie, id, service) = (tables.cookie().to_ne_bytes(), choice.id.to_ne_bytes(), choice.backend.service);
-        let mut key = DatagramKey {
-            cookie,
-            address: backend.address,
-            port: backend.port,
-            direction: DatagramKey::<A>::FROM_BACKEND,
-            _reserved: 0,
-        };
-        let mut value = Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id: id, service };
+        let (cookie, backend_id, service) = (tables.cookie(), choice.id.to_ne_bytes(), choice.backend.service);
         // The way back first: an answer may arrive before the next line has run.
+        let key = DatagramKey::new(cookie, backend.address, backend.port, DatagramKey::<A>::FROM_BACKEND);
+        let value = Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id, service };
         tables.set_datagram(&key, &value);
-        (key.address, key.port, key.direction) = (to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
-        (value.address, value.port) = (backend.address, backend.port);
-        tables.set_datagram(&key, &value);
+        let key = DatagramKey::new(cookie, to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
+        tables.set_datagram(&key, &Datagram { address: backend.address, port: backend.port, ..value });
     }
     tables.counter(Counter::Datagrams);
     Ok(Some(backend))
@@ -73,13 +66,7 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let key = DatagramKey {
-        cookie: tables.cookie().to_ne_bytes(),
-        address: from.address,
-        port: from.port,
-        direction: DatagramKey::<A>::FROM_BACKEND,
-        _reserved: 0,
-    };
+    let key = DatagramKey::new(tables.cookie(), from.address, from.port, DatagramKey::<A>::FROM_BACKEND);
     match tables.datagram(&key) {
         Some(found) => Some(Endpoint { address: found.address, port: found.port }),
         None => peer(tables, from),
@@ -177,13 +164,7 @@ where
     let Some(word) = locate(tables, to)? else { return Ok(None) };
     if word.kind().is_some_and(|kind| kind.has_run()) {
         let run = header(tables, word)?;
-        let key = DatagramKey {
-            cookie: tables.cookie().to_ne_bytes(),
-            address: to.address,
-            port: to.port,
-            direction: DatagramKey::<A>::TO_FRONTEND,
-            _reserved: 0,
-        };
+        let key = DatagramKey::new(tables.cookie(), to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
         if let Some(found) = tables.datagram(&key) {
             let id = u32::from_ne_bytes(found.backend_id);
             // A terminating backend keeps the flows that it has for as long as it serves.
