@@ -1,4 +1,8 @@
 //! connect, sendmsg, recvmsg and getpeername: sockaddr in, sockaddr out.
+#![expect(
+    clippy::redundant_closure,
+    reason = "a closure of its own is inlined; a function passed by name is called through a shim, in a second frame"
+)]
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -27,42 +31,42 @@ const LOOPBACK: V4 = [127, 0, 0, 1];
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
-    forward4(&ctx, socket::connect)
+    forward4(&ctx, |hook, to| socket::connect(hook, to))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
-    forward6(&ctx, socket::connect, socket::connect)
+    forward6(&ctx, |hook, to| socket::connect(hook, to), |hook, to| socket::connect(hook, to))
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    forward4(&ctx, socket::send)
+    forward4(&ctx, |hook, to| socket::send(hook, to))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    forward6(&ctx, socket::send, socket::send)
+    forward6(&ctx, |hook, to| socket::send(hook, to), |hook, to| socket::send(hook, to))
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, socket::receive)
+    backward4(&ctx, |hook, at| socket::receive(hook, at))
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, socket::receive, socket::receive)
+    backward6(&ctx, |hook, at| socket::receive(hook, at), |hook, at| socket::receive(hook, at))
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, socket::peer)
+    backward4(&ctx, |hook, at| socket::peer(hook, at))
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, socket::peer, socket::peer)
+    backward6(&ctx, |hook, at| socket::peer(hook, at), |hook, at| socket::peer(hook, at))
 }
 
 #[inline(always)]

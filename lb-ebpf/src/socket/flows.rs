@@ -13,6 +13,25 @@ use crate::{
     tables::{Replaced, Surroundings, Tables},
 };
 
+/// Repeats a decision once if a table changed under it; the second time the new state is there.
+///
+/// A macro, since a closure cannot be told to be inlined: called from two programs it would become a function of its
+/// own, and the two frames together are more than the 512 bytes that a kernel allows.
+macro_rules! again {
+    ($tables:expr, $decision:expr) => {{
+        let mut repeated = false;
+        loop {
+            match $decision {
+                Err(DropReason::Torn) if !repeated => {
+                    repeated = true;
+                    $tables.counter(Counter::Retried);
+                }
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+
 /// An address and a port in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint<A> {
@@ -29,7 +48,7 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let Some(choice) = again(tables, || resolve(tables, to))? else { return Ok(None) };
+    let Some(choice) = again!(tables, resolve(tables, to))? else { return Ok(None) };
     if choice.counted || tables.remembers() {
         remember(tables, to, &choice);
     }
@@ -44,7 +63,7 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let Some((choice, new)) = again(tables, || resolve_datagram(tables, to))? else { return Ok(None) };
+    let Some((choice, new)) = again!(tables, resolve_datagram(tables, to))? else { return Ok(None) };
     let backend = Endpoint { address: choice.backend.address, port: choice.backend.port };
     if new {
         let (cookie, backend_id, service) = (tables.cookie(), choice.id.to_ne_bytes(), choice.backend.service);
@@ -119,26 +138,6 @@ where
     if let Some(peer) = tables.peer(cookie) {
         uncount(tables, &peer);
         tables.remove_peer(cookie);
-    }
-}
-
-/// Repeats a decision once if a table changed under it; the second time the new state is there.
-#[inline(always)]
-fn again<A, T, R>(tables: &T, decide: impl Fn() -> Outcome<R>) -> Outcome<R>
-where
-    A: Address,
-    T: Surroundings<A>,
-{
-    // A loop and not a second call: the decision is large, and inlined at each place that calls it.
-    let mut repeated = false;
-    loop {
-        match decide() {
-            Err(DropReason::Torn) if !repeated => {
-                repeated = true;
-                tables.counter(Counter::Retried);
-            }
-            outcome => return outcome,
-        }
     }
 }
 
