@@ -166,7 +166,11 @@ fn a_backend_that_goes_is_left(cluster: &mut Cluster) {
     assert!(tally.names().len() == 1 && tally.count(&first) == 0, "{tally:?}");
     let second = tally.names()[0].to_owned();
     cluster.apply(&service.slices(&ALL));
-    assert_eq!(cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 20).names(), [second], "the old one does not win it back");
+    assert_eq!(
+        cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 20).names(),
+        [second],
+        "the old one does not win it back"
+    );
 }
 
 fn source_ranges_admit(cluster: &mut Cluster) {

@@ -65,8 +65,8 @@ fn endpoints_and_their_absence() {
         web("one-zone", ONE_ZONE).with(&[ready("a1").hinted("zone-a"), ready("a2").hinted("zone-a")]),
         host_local.alone(),
         slice("host-local", "v4", "{name: http, port: 10180}", &[ready("host-a")], None),
-        web("headless", MARKED[0]).metadata("labels: {service.kubernetes.io/headless: \"\"}").with(&ALL),
-        web("foreign", MARKED[1]).metadata("labels: {service.kubernetes.io/service-proxy-name: other}").with(&ALL),
+        marked("headless", MARKED[0], "service.kubernetes.io/headless: \"\""),
+        marked("foreign", MARKED[1], "service.kubernetes.io/service-proxy-name: other"),
         web("proxied", PROXIED).load_balancer("{ip: 198.51.100.36, ipMode: Proxy}").with(&ALL),
         web("single", SINGLE).ports("{name: http, port: 80}").with(&[ready("a1")]),
     ]
@@ -79,6 +79,13 @@ fn endpoints_and_their_absence() {
     terminating_endpoints_are_the_last_resort(&mut cluster);
     hints_narrow(&mut cluster);
     what_is_not_ours_is_left_alone(&mut cluster);
+}
+
+/// A Service with a label, which its controller copies to the slices.
+fn marked(name: &'static str, number: u8, label: &str) -> String {
+    let owner = format!("kubernetes.io/service-name: {name}");
+    let yaml = web(name, number).metadata(&format!("labels: {{{label}}}")).with(&ALL);
+    yaml.replace(&owner, &format!("{owner}, {label}"))
 }
 
 fn nothing_to_connect_to_is_refused(cluster: &mut Cluster) {
