@@ -82,7 +82,7 @@ fn servers(cluster: &mut Cluster, place: &str, from: std::net::SocketAddr, count
 fn a_client_keeps_its_backend(cluster: &mut Cluster) {
     for place in ["caller-a", "node-a", "caller-b"] {
         for to in vips(STICKY, 80) {
-            let tally = cluster.dial(place, to, Protocol::Tcp, 40);
+            let tally = cluster.dial_in_turn(place, to, Protocol::Tcp, 40);
             assert_eq!(tally.names().len(), 1, "{place} -> {to}: {tally:?}");
         }
     }
@@ -148,10 +148,10 @@ fn affinity_is_switched(cluster: &mut Cluster) {
         let service = web("switched", SWITCHED).node_port();
         cluster.apply(&if on { service.spec(AFFINITY) } else { service }.alone());
         for to in targets {
-            let tally = cluster.dial("caller-a", to, Protocol::Tcp, 30);
+            let tally = cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 30);
             assert_eq!(tally.names().len() == 1, on, "{to}: {tally:?}");
         }
-        let tally = cluster.dial("caller-a", vip(SWITCHED, 53), Protocol::Udp, 30);
+        let tally = cluster.dial_in_turn("caller-a", vip(SWITCHED, 53), Protocol::Udp, 30);
         assert_eq!(tally.names().len() == 1, on, "{tally:?}");
     }
 }
@@ -159,14 +159,18 @@ fn affinity_is_switched(cluster: &mut Cluster) {
 fn a_backend_that_goes_is_left(cluster: &mut Cluster) {
     let service = web("switched", SWITCHED).node_port();
     let to = vip(SWITCHED, 80);
-    let first = cluster.dial("caller-a", to, Protocol::Tcp, 5).names()[0].to_owned();
+    let first = cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 5).names()[0].to_owned();
     let rest: Vec<_> = ["a1", "a2", "b1", "b2"].into_iter().filter(|pod| *pod != first).map(ready).collect();
     cluster.apply(&service.slices(&rest));
-    let tally = cluster.dial("caller-a", to, Protocol::Tcp, 20);
+    let tally = cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 20);
     assert!(tally.names().len() == 1 && tally.count(&first) == 0, "{tally:?}");
     let second = tally.names()[0].to_owned();
     cluster.apply(&service.slices(&ALL));
-    assert_eq!(cluster.dial("caller-a", to, Protocol::Tcp, 20).names(), [second], "the old one does not win it back");
+    assert_eq!(
+        cluster.dial_in_turn("caller-a", to, Protocol::Tcp, 20).names(),
+        [second],
+        "the old one does not win it back"
+    );
 }
 
 fn source_ranges_admit(cluster: &mut Cluster) {
@@ -233,7 +237,10 @@ fn a_client_without_an_address_is_moved_over(cluster: &mut Cluster) {
     assert_eq!(all(cluster), first, "it keeps its backends all the same");
     let balancer = "198.51.100.54:80";
     assert!(ask(cluster, balancer).contains("default/a1"), "no range of that family");
-    assert!(ask(cluster, BALANCER).contains(kernel().unreachable()), "{}", ask(cluster, BALANCER));
+    let before = cluster.drops("node-a", "UnknownSource");
+    let line = ask(cluster, BALANCER);
+    assert!(line.contains(kernel().unreachable()), "{line}");
+    assert_eq!(cluster.drops("node-a", "UnknownSource"), before + 1, "it is counted");
     // The agent learns whose address that is.
     cluster.apply(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: late, annotations: {lab/absent: \"true\"}}\nspec: {nodeName: node-a}\n\

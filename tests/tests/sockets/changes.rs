@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     fixture::{Cluster, Tally, address, outcome, vip, vips},
-    write::{ALL, ready, web},
+    write::{ALL, draining, ready, web},
 };
 
 const WEB: u8 = 40;
@@ -234,6 +234,12 @@ fn datagram_sockets_follow(cluster: &mut Cluster) {
         for (to, id) in &sockets {
             assert_eq!(outcome(&cluster.at(place).ask(*id, Some(*to)).expect("is possible")), "a1", "{place} -> {to}");
         }
+        // Nor does it move while its pod ends, though whoever comes new goes elsewhere.
+        cluster.apply(&service.slices(&[draining("a1"), ready("b1")]));
+        for (to, id) in &sockets {
+            assert_eq!(outcome(&cluster.at(place).ask(*id, Some(*to)).expect("is possible")), "a1", "{place} -> {to}");
+        }
+        cluster.reaches(place, vip(WEB, 53), Protocol::Udp, &["b1"]);
         cluster.apply(&service.slices(&[ready("b1")]));
         for (to, id) in sockets {
             let client = cluster.at(place);

@@ -10,7 +10,7 @@ use std::{
 use lb_agent::datapath::probe;
 use lb_tests::lab::{
     Lab, Options, Topology, binaries,
-    client::{Client, Dial, Family, Protocol, Reply, SocketId},
+    client::{Client, Dial, Family, Http, Protocol, Reply, SocketId},
     object::Object,
 };
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(super) const CLUSTER_IP: [&str; 2] = ["10.96.0.", "fd00:10:96::"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Below the first retransmission of a SYN: whatever ends sooner was never dropped.
 pub(super) const AT_ONCE_MS: f64 = 950.0;
+/// How long an answer may take: that of an emulated kernel on a busy machine.
+const ANSWER_MS: u64 = 15_000;
 /// Long enough for an answer, for connections that should get none.
 pub(super) const SILENCE_MS: u64 = 300;
 /// Tries for each endpoint that could answer: all are seen but in one run of a hundred million.
@@ -193,6 +195,18 @@ impl Cluster {
         problems.iter().map(|p| format!("{} {} {}", text(p, "kind"), text(p, "object"), text(p, "field"))).collect()
     }
 
+    /// How many connections a node's hooks have refused for that reason, as its metrics say.
+    pub(super) fn drops(&mut self, node: &str, reason: &str) -> u64 {
+        let client = self.at(node);
+        let id = client.tcp(address("127.0.0.1:10249")).expect("the request has sense").0;
+        let reply = client.request(id, Http::new("GET", "/metrics")).expect("the request has sense");
+        client.close(id).expect("is open");
+        let text = reply.data.unwrap_or_default();
+        let start = format!("lb_agent_drops_total{{reason=\"{reason}\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("no {start}in {text}")).parse().expect("is a number")
+    }
+
     /// Tries until it works.
     pub(super) fn eventually<T>(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> Result<T, String>) -> T {
         let start = Instant::now();
@@ -205,17 +219,23 @@ impl Cluster {
         }
     }
 
-    /// Makes connections one after another, each from a fresh socket.
+    /// Makes connections, each from a fresh socket; many of them a few at a time.
     pub(super) fn dial(&mut self, place: &str, to: SocketAddr, protocol: Protocol, times: u32) -> Tally {
-        self.dial_patiently(place, Dial::new(to, protocol, times))
+        let parallel = if times < TRIES { 1 } else { 4 };
+        self.dial_with(place, Dial { parallel, timeout_ms: ANSWER_MS, ..Dial::new(to, protocol, times) })
     }
 
     /// Makes connections that nothing should answer, with little patience.
     pub(super) fn dial_silence(&mut self, place: &str, to: SocketAddr, protocol: Protocol) -> Tally {
-        self.dial_patiently(place, Dial { timeout_ms: SILENCE_MS, ..Dial::new(to, protocol, 1) })
+        self.dial_with(place, Dial { timeout_ms: SILENCE_MS, ..Dial::new(to, protocol, 1) })
     }
 
-    fn dial_patiently(&mut self, place: &str, dial: Dial) -> Tally {
+    /// Makes connections one after another.
+    pub(super) fn dial_in_turn(&mut self, place: &str, to: SocketAddr, protocol: Protocol, times: u32) -> Tally {
+        self.dial_with(place, Dial { timeout_ms: ANSWER_MS, ..Dial::new(to, protocol, times) })
+    }
+
+    fn dial_with(&mut self, place: &str, dial: Dial) -> Tally {
         let replies = self.at(place).dial(dial).expect("the request has sense");
         let mut tally = Tally::default();
         for reply in &replies {
@@ -227,8 +247,7 @@ impl Cluster {
     /// Asserts that connections reach all of these pods and nothing else.
     pub(super) fn reaches(&mut self, place: &str, to: SocketAddr, protocol: Protocol, pods: &[&str]) {
         let times = TRIES * u32::try_from(pods.len()).expect("is small");
-        let times = if pods.len() == 1 { 5 } else { times };
-        let tally = self.dial_patiently(place, Dial { parallel: 4, ..Dial::new(to, protocol, times) });
+        let tally = self.dial(place, to, protocol, if pods.len() == 1 { 5 } else { times });
         assert_eq!(tally.names(), pods, "{place} -> {to} {protocol:?}: {tally:?}");
     }
 

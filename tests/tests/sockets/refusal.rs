@@ -39,9 +39,15 @@ fn endpoints_and_their_absence() {
         // No slice at all, which is how a Service begins.
         web("bare", BARE).alone(),
         web("full", FULL).with(&ALL),
-        web("local", LOCAL).spec(local).node_port().with(&[ready("b1"), ready("b2")]),
+        web("local", LOCAL)
+            .spec(&format!("{local}, externalTrafficPolicy: Local"))
+            .node_port()
+            .with(&[ready("b1"), ready("b2")]),
         web("local-none", LOCAL_NONE).spec(local).with(&[]),
-        web("draining", DRAINING).with(&[draining("a1"), stopped("a2")]),
+        web("draining", DRAINING)
+            .spec("externalTrafficPolicy: Local")
+            .node_port()
+            .with(&[draining("a1"), stopped("a2")]),
         web("draining-local", DRAINING_LOCAL).spec(local).with(&[draining("a1"), ready("b1"), draining("b2")]),
         web("mixed", MIXED).with(&[ready("a1"), draining("a2"), unready("b1"), stopped("b2")]),
         web("stopped", STOPPED).node_port().with(&[stopped("a1")]),
@@ -59,8 +65,8 @@ fn endpoints_and_their_absence() {
         web("one-zone", ONE_ZONE).with(&[ready("a1").hinted("zone-a"), ready("a2").hinted("zone-a")]),
         host_local.alone(),
         slice("host-local", "v4", "{name: http, port: 10180}", &[ready("host-a")], None),
-        web("headless", MARKED[0]).metadata("labels: {service.kubernetes.io/headless: \"\"}").with(&ALL),
-        web("foreign", MARKED[1]).metadata("labels: {service.kubernetes.io/service-proxy-name: other}").with(&ALL),
+        marked("headless", MARKED[0], "service.kubernetes.io/headless: \"\""),
+        marked("foreign", MARKED[1], "service.kubernetes.io/service-proxy-name: other"),
         web("proxied", PROXIED).load_balancer("{ip: 198.51.100.36, ipMode: Proxy}").with(&ALL),
         web("single", SINGLE).ports("{name: http, port: 80}").with(&[ready("a1")]),
     ]
@@ -75,7 +81,17 @@ fn endpoints_and_their_absence() {
     what_is_not_ours_is_left_alone(&mut cluster);
 }
 
+/// A Service with a label, which its controller copies to the slices.
+fn marked(name: &'static str, number: u8, label: &str) -> String {
+    let owner = format!("kubernetes.io/service-name: {name}");
+    let yaml = web(name, number).metadata(&format!("labels: {{{label}}}")).with(&ALL);
+    yaml.replace(&owner, &format!("{owner}, {label}"))
+}
+
 fn nothing_to_connect_to_is_refused(cluster: &mut Cluster) {
+    let before = cluster.drops("node-a", "NoBackend");
+    cluster.refuses("caller-a", vip(EMPTY, 80), "ECONNREFUSED");
+    assert_eq!(cluster.drops("node-a", "NoBackend"), before + 3, "each is counted");
     for place in ["caller-a", "node-a", "host-b"] {
         for number in [EMPTY, BARE, STOPPED, UNREADY, LOCAL_NONE] {
             for to in vips(number, 80) {
@@ -149,9 +165,10 @@ fn local_policy_stays_on_the_node(cluster: &mut Cluster) {
             cluster.refuses(place, to, unreachable);
         }
     }
-    // internalTrafficPolicy is about ClusterIPs only.
+    // internalTrafficPolicy is about ClusterIPs only, externalTrafficPolicy about clients outside the cluster.
     let node_port = address(&format!("192.168.0.2:{}", 30_000 + u16::from(LOCAL)));
     cluster.reaches("caller-a", node_port, Protocol::Tcp, &["b1", "b2"]);
+    assert!(cluster.drops("node-a", "NoLocalBackend") > 0 && cluster.drops("node-b", "NoLocalBackend") == 0);
     // An endpoint in the node's own network namespace.
     for place in ["caller-a", "node-a", "host-a"] {
         cluster.reaches(place, vip(HOST_LOCAL, 80), Protocol::Tcp, &["host-a"]);
@@ -170,8 +187,10 @@ fn terminating_endpoints_are_the_last_resort(cluster: &mut Cluster) {
         cluster.reaches(place, vip(MIXED, 80), Protocol::Tcp, &["a1"]);
         cluster.reaches(place, vip(PUBLISHED, 80), Protocol::Tcp, &["a1"]);
         let own = if place == "node-b" { "192.168.0.3" } else { "192.168.0.2" };
-        let node_port = address(&format!("{own}:{}", 30_000 + u16::from(PUBLISHED)));
-        cluster.reaches(place, node_port, Protocol::Tcp, &["a1"]);
+        for number in [DRAINING, PUBLISHED] {
+            let node_port = address(&format!("{own}:{}", 30_000 + u16::from(number)));
+            cluster.reaches(place, node_port, Protocol::Tcp, &["a1"]);
+        }
     }
     // Each node falls back by itself: a has only a draining endpoint, b has a ready one beside a draining one.
     for (place, server) in [("caller-a", "a1"), ("node-a", "a1"), ("caller-b", "b1"), ("node-b", "b1")] {
