@@ -138,7 +138,7 @@ struct Endpoint {
     #[arg(long, default_value = "/")]
     path: String,
     /// How long connecting or an answer may take, in milliseconds.
-    #[arg(long, default_value_t = client::TIMEOUT_MS)]
+    #[arg(long, default_value_t = client::timeout_ms())]
     timeout_ms: u64,
 }
 
