@@ -3,16 +3,13 @@
 //! A write that fails leaves its entry as it was. What would lead readers into the gap is not written either, what
 //! they may still be led to is not removed, and everything else goes on: the next diff holds what is left to do.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use lb_ebpf::abi::frontend::Word;
 
 use crate::{
     desired::{
-        state::{BackendId, Frontend, MapState, named_line},
+        state::{BackendId, Frontend, MapState, Named, named_line},
         wire,
     },
     maps::{Map, MapStore, StoreError},
@@ -24,8 +21,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Held {
     state: MapState,
-    /// How many words name the run at a line.
-    named: BTreeMap<u32, u32>,
+    named: Named,
 }
 
 /// Says why an operation was not done.
@@ -98,40 +94,27 @@ impl Held {
 
     /// True if a word names the run at that line.
     pub fn is_named(&self, line: u32) -> bool {
-        self.named.contains_key(&line)
+        self.named.contains(line)
     }
 
-    /// Forgets a run that no word names.
+    /// Forgets a run that no word names and nobody wants.
     pub fn forget_run(&mut self, line: u32) {
         if !self.is_named(line) {
             self.state.runs.remove(&line);
         }
     }
 
-    /// Follows a frontend's write; returns the line that no word names since.
+    /// Follows a frontend's write; returns the line that no word names since. The run stays known: it is still there,
+    /// and another word of the same plan may name it.
     fn set_frontend(&mut self, frontend: Frontend, word: Word) -> Option<u32> {
-        if let Some(line) = named_line(word) {
-            *self.named.entry(line).or_default() += 1;
-        }
+        self.named.add(word);
         let before = self.state.frontends.insert(frontend, word);
-        before.and_then(|word| self.unname(word))
+        before.and_then(|word| self.named.remove(word))
     }
 
     fn remove_frontend(&mut self, frontend: &Frontend) -> Option<u32> {
         let before = self.state.frontends.remove(frontend);
-        before.and_then(|word| self.unname(word))
-    }
-
-    fn unname(&mut self, word: Word) -> Option<u32> {
-        let line = named_line(word)?;
-        let count = self.named.get_mut(&line).expect("every held word is counted");
-        *count -= 1;
-        if *count > 0 {
-            return None;
-        }
-        self.named.remove(&line);
-        self.state.runs.remove(&line);
-        Some(line)
+        before.and_then(|word| self.named.remove(word))
     }
 }
 

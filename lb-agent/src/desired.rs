@@ -12,6 +12,7 @@ pub(crate) mod maglev;
 pub mod problems;
 mod room;
 pub mod rows;
+mod seats;
 pub mod state;
 mod table;
 mod unit;
@@ -29,9 +30,11 @@ pub use self::frontends::Via;
 use self::{
     claims::{Claim, Claims},
     facts::Facts,
+    frontends::Listing,
     room::{Room, RoomError},
-    state::{BackendId, Frontend, MapState},
-    unit::{Spec, Unit},
+    seats::Seats,
+    state::{Backend, BackendId, Frontend, MapState, Named, Range, Run},
+    unit::{Spec, Unit, View},
 };
 use crate::{
     config::{Config, NodePortAddresses},
@@ -103,8 +106,13 @@ pub struct Desired {
     settings: Settings,
     room: Room,
     want: MapState,
+    /// Which of the tables the wanted words name: no others are wanted in the arena.
+    named: Named,
+    /// All tables, those of frontends that another service has too.
+    tables: BTreeMap<u32, Arc<Run>>,
     services: BTreeMap<Arc<Name>, Compiled>,
     claims: Claims,
+    seats: Seats,
     /// The services at each service address.
     users: BTreeMap<IpAddr, BTreeSet<Arc<Name>>>,
     /// Services that have a problem.
@@ -127,7 +135,7 @@ pub struct Desired {
 struct Compiled {
     created: i128,
     addresses: BTreeSet<IpAddr>,
-    units: BTreeMap<UnitKey, Unit>,
+    units: BTreeMap<UnitKey, Arc<Unit>>,
     problems: Vec<Problem>,
 }
 
@@ -144,8 +152,11 @@ impl Desired {
             settings,
             room: Room::new(capacity.backends, capacity.arena_lines),
             want,
+            named: Named::default(),
+            tables: BTreeMap::new(),
             services: BTreeMap::new(),
             claims: Claims::default(),
+            seats: Seats::default(),
             users: BTreeMap::new(),
             troubled: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -212,10 +223,10 @@ impl Desired {
         lines: impl Iterator<Item = u32>,
         epoch: Epoch,
     ) {
-        for id in backends.filter(|id| !self.want.backends.contains_key(id)) {
-            self.room.release_backend(id, epoch);
+        for id in backends {
+            self.room.ids.release_backend(id, epoch);
         }
-        for line in lines.filter(|line| !self.want.runs.contains_key(line)) {
+        for line in lines.filter(|line| !self.tables.contains_key(line)) {
             self.room.arena.release(line, epoch);
         }
     }
@@ -245,6 +256,9 @@ impl Desired {
         if std::mem::take(&mut self.room_was_made) {
             dirty.extend(self.blocked.iter().map(|name| Name::clone(name)));
         }
+        if self.room.ids.has_restored() {
+            self.adopt(dirty.iter().filter_map(|name| model.services.get(name)), facts);
+        }
         for name in &dirty {
             match model.services.get(name) {
                 Some(service) => self.compile(service, model, facts, &mut touched),
@@ -256,6 +270,7 @@ impl Desired {
                 self.orphans.remove(name);
             }
         }
+        self.follow_seats(&mut touched);
         for address in &touched.addresses {
             match self.address_flags(address, facts) {
                 0 => drop(self.want.addresses.remove(address)),
@@ -316,23 +331,39 @@ impl Desired {
             Some(entry) => entry,
             None => (Arc::new(service.name.clone()), Compiled::default()),
         };
-        let mut now = Compiled { created: service.created.unwrap_or(i128::MAX), ..Compiled::default() };
+        let mut now = Compiled { created: created(service), ..Compiled::default() };
         now.problems.extend(problems::of_service(service, &self.settings, facts));
         self.blocked.remove(&name);
-        let families: BTreeSet<Family> = service.cluster_ips.iter().map(Family::of).collect();
-        for (index, port) in service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Sctp) {
+        let families = families(service);
+        for (index, port) in served_ports(service) {
             let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
-            for &family in &families {
-                let key = (port.port, port.protocol, family);
+            let views: Vec<View> =
+                families.iter().map(|family| self.view(service, port, *family, model, facts)).collect();
+            let id = self.room.ids.service(
+                &port_name,
+                views.iter().flat_map(|view| view.listings.iter().map(|listing| listing.frontend)),
+                views.iter().flat_map(View::endpoints),
+            );
+            for view in &views {
+                let key = (port.port, port.protocol, view.family);
                 let old = before.units.remove(&key);
-                match self.compile_unit(service, port, &port_name, family, old.as_ref(), model, facts) {
+                let spec = Spec {
+                    service,
+                    id,
+                    protocol: port.protocol,
+                    view,
+                    algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
+                    maglev_size: self.settings.maglev_size,
+                };
+                match unit::compile(&mut self.room, &spec, old.as_deref()) {
                     Ok(unit) => {
-                        self.replace(&port_name, now.created, old, Some(&unit), touched);
+                        let unit = Arc::new(unit);
+                        self.replace(&port_name, now.created, old.as_deref(), Some(&unit), touched);
                         now.units.insert(key, unit);
                     }
                     Err(error) => {
                         self.arena_is_short |= matches!(error, RoomError::Arena(_));
-                        now.problems.push(problems::no_room(&port_name, index, family, &error));
+                        now.problems.push(problems::no_room(&port_name, index, view.family, &error));
                         self.blocked.insert(Arc::clone(&name));
                         if let Some(old) = old {
                             now.units.insert(key, old);
@@ -355,36 +386,44 @@ impl Desired {
         self.services.insert(name, now);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one question, each from another place")]
-    fn compile_unit(
-        &mut self,
-        service: &Service,
-        port: &ServicePort,
-        port_name: &PortName,
-        family: Family,
-        before: Option<&Unit>,
-        model: &Model,
-        facts: &Facts,
-    ) -> Result<Unit, RoomError> {
+    /// Gives the numbers that the maps held at the start to those who will have the frontends, before others come by.
+    fn adopt<'a>(&mut self, services: impl Iterator<Item = &'a Service>, facts: &Facts) {
+        let mut first: BTreeMap<Frontend, (i128, PortName)> = BTreeMap::new();
+        for service in services {
+            let name = Arc::new(service.name.clone());
+            let families = families(service);
+            for (_, port) in served_ports(service) {
+                let listings = families.iter().flat_map(|&family| self.listings(service, port, family, facts));
+                for listing in listings.filter(|listing| self.room.ids.is_restored(&listing.frontend)) {
+                    let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
+                    let claim = (created(service), port_name);
+                    match first.entry(listing.frontend) {
+                        btree_map::Entry::Vacant(entry) => drop(entry.insert(claim)),
+                        btree_map::Entry::Occupied(mut entry) if claim < *entry.get() => drop(entry.insert(claim)),
+                        btree_map::Entry::Occupied(_) => {}
+                    }
+                }
+            }
+        }
+        for (frontend, (_, port)) in first {
+            self.room.ids.service(&port, [frontend].into_iter(), [].into_iter());
+        }
+    }
+
+    fn listings(&self, service: &Service, port: &ServicePort, family: Family, facts: &Facts) -> Vec<Listing> {
         let skip = |ip: &IpAddr| !self.settings.translate_local_addresses && facts.device(ip).is_some();
         let node_ports = self.node_ports.keys().any(|ip| Family::of(ip) == family);
-        let listings = frontends::list(service, port, family, skip, node_ports);
+        frontends::list(service, port, family, skip, node_ports)
+    }
+
+    /// Lists the frontends of a port in one family, and selects its endpoints if there are any.
+    fn view(&self, service: &Service, port: &ServicePort, family: Family, model: &Model, facts: &Facts) -> View {
+        let listings = self.listings(service, port, family, facts);
         let slices = model.slices.get(&service.name).into_iter().flat_map(BTreeMap::values);
         let here = Here { node: &facts.node, zone: facts.zone.as_deref() };
         let selection =
             if listings.is_empty() { Selection::default() } else { select(service, port, family, slices, &here) };
-        let id = self.room.ids.service(port_name, listings.iter().map(|listing| &listing.frontend));
-        let spec = Spec {
-            service,
-            id,
-            protocol: port.protocol,
-            family,
-            listings: &listings,
-            selection: &selection,
-            algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
-            maglev_size: self.settings.maglev_size,
-        };
-        unit::compile(&mut self.room, &spec, before)
+        View { family, listings, selection }
     }
 
     fn retire(&mut self, name: &Name, touched: &mut Keys) {
@@ -402,7 +441,7 @@ impl Desired {
     fn remove_units(&mut self, name: &Arc<Name>, before: Compiled, touched: &mut Keys) {
         for ((port, protocol, _), unit) in before.units {
             let port_name = PortName { service: Arc::clone(name), port, protocol };
-            self.replace(&port_name, before.created, Some(unit), None, touched);
+            self.replace(&port_name, before.created, Some(&unit), None, touched);
         }
     }
 
@@ -431,62 +470,124 @@ impl Desired {
         }
     }
 
-    /// Puts the entries of a unit in the place of those that it had.
-    fn replace(&mut self, port: &PortName, created: i128, old: Option<Unit>, new: Option<&Unit>, touched: &mut Keys) {
-        let none = Unit::default();
-        let (old, new) = (old.as_ref().unwrap_or(&none), new.unwrap_or(&none));
-        for (line, _) in old.tables.iter().flatten() {
-            self.want.runs.remove(line);
-            touched.runs.insert(*line);
-        }
-        for (line, run) in new.tables.iter().flatten() {
-            self.want.runs.insert(*line, Arc::clone(run));
-            touched.runs.insert(*line);
-        }
-        if old.backends != new.backends {
-            let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
-            for id in old.backends.iter().map(|(id, _)| *id).filter(|id| !kept.contains(id)) {
-                self.want.backends.remove(&id);
-                touched.backends.insert(id);
-            }
-            for (id, backend) in &new.backends {
-                if self.want.backends.insert(*id, *backend) != Some(*backend) {
-                    touched.backends.insert(*id);
-                }
+    /// Puts a unit in the place of the one that the port had in that family.
+    fn replace(
+        &mut self,
+        port: &PortName,
+        created: i128,
+        old: Option<&Unit>,
+        new: Option<&Arc<Unit>>,
+        touched: &mut Keys,
+    ) {
+        if let Some(new) = new {
+            self.tables.extend(new.tables.iter().flatten().cloned());
+            self.seats.set_unit(Arc::clone(new));
+            for (frontend, via, word) in &new.frontends {
+                let claim = Claim { created, port: port.clone(), service: new.id, via: *via, word: *word };
+                self.claims.set(*frontend, claim);
+                self.settle(frontend, touched);
             }
         }
-        for range in old.ranges.difference(&new.ranges) {
-            self.want.ranges.remove(range);
-            touched.ranges.insert(*range);
-        }
-        for range in new.ranges.difference(&old.ranges) {
-            self.want.ranges.insert(*range);
-            touched.ranges.insert(*range);
-        }
+        let Some(old) = old else { return };
+        let new = new.map(|new| &**new);
         for (frontend, ..) in &old.frontends {
-            if new.frontends.binary_search_by_key(frontend, |(other, ..)| *other).is_err() {
+            if new.is_none_or(|new| !new.has_frontend(frontend)) {
                 self.claims.withdraw(frontend, old.id);
                 self.settle(frontend, touched);
             }
         }
-        for (frontend, via, word) in &new.frontends {
-            let claim = Claim { created, port: port.clone(), service: new.id, via: *via, word: *word };
-            self.claims.set(*frontend, claim);
-            self.settle(frontend, touched);
+        for (line, _) in old.tables.iter().flatten().filter(|(line, _)| new.is_none_or(|new| !new.has_table(*line))) {
+            self.tables.remove(line);
+            touched.runs.insert(*line);
+        }
+        let kept: BTreeSet<BackendId> =
+            new.into_iter().flat_map(|new| new.backends.iter().map(|(id, _)| *id)).collect();
+        for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
+            self.room.ids.drop_backend(*id);
+            touched.backends.insert(*id);
+        }
+        if new.is_none() {
+            self.seats.remove_unit(old);
         }
     }
 
     /// Gives a frontend to whoever claims it first.
     fn settle(&mut self, frontend: &Frontend, touched: &mut Keys) {
-        let word = self.claims.winner(frontend).map(|claim| claim.word);
+        let winner = self.claims.winner(frontend);
+        self.seats.give(*frontend, winner.map(|claim| claim.service));
+        let word = winner.map(|claim| claim.word);
         let before = match word {
             Some(word) => self.want.frontends.insert(*frontend, word),
             None => self.want.frontends.remove(frontend),
         };
-        if before != word {
-            touched.frontends.insert(*frontend);
+        if before == word {
+            return;
+        }
+        touched.frontends.insert(*frontend);
+        if let Some(line) = word.and_then(|word| self.named.add(word)) {
+            self.want.runs.insert(line, Arc::clone(&self.tables[&line]));
+            touched.runs.insert(line);
+        }
+        if let Some(line) = before.and_then(|word| self.named.remove(word)) {
+            self.want.runs.remove(&line);
+            touched.runs.insert(line);
         }
     }
+
+    /// Shows the backends and ranges of the units that have a frontend, and of no others.
+    fn follow_seats(&mut self, touched: &mut Keys) {
+        for change in self.seats.follow() {
+            let (old, new) = (Entries::of(&change.before), Entries::of(&change.now));
+            let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
+            for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
+                self.want.backends.remove(id);
+                touched.backends.insert(*id);
+            }
+            for (id, backend) in new.backends {
+                if self.want.backends.insert(*id, *backend) != Some(*backend) {
+                    touched.backends.insert(*id);
+                }
+            }
+            for range in old.ranges.iter().filter(|range| !new.ranges.contains(range)) {
+                self.want.ranges.remove(range);
+                touched.ranges.insert(*range);
+            }
+            for range in new.ranges.iter().filter(|range| !old.ranges.contains(range)) {
+                self.want.ranges.insert(*range);
+                touched.ranges.insert(*range);
+            }
+        }
+    }
+}
+
+/// What a unit shows besides its frontends and tables.
+struct Entries<'a> {
+    backends: &'a [(BackendId, Backend)],
+    ranges: &'a [Range],
+}
+
+impl<'a> Entries<'a> {
+    fn of(unit: &'a Option<Arc<Unit>>) -> Self {
+        match unit {
+            Some(unit) => Self { backends: &unit.backends, ranges: &unit.ranges },
+            None => Self { backends: &[], ranges: &[] },
+        }
+    }
+}
+
+/// The families that a Service has: those of its ClusterIPs.
+fn families(service: &Service) -> BTreeSet<Family> {
+    service.cluster_ips.iter().map(Family::of).collect()
+}
+
+/// The ports that a socket can be translated for, with their places.
+fn served_ports(service: &Service) -> impl Iterator<Item = (usize, &ServicePort)> {
+    service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Sctp)
+}
+
+/// When a Service was created, as it counts where two claim one frontend.
+fn created(service: &Service) -> i128 {
+    service.created.unwrap_or(i128::MAX)
 }
 
 /// The addresses at which pods and nodes find a Service, in the families that it has.

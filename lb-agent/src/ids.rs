@@ -75,6 +75,8 @@ pub struct Ids {
     names: BTreeMap<u32, PortName>,
     last_service: u32,
     backends: [Pool; 2],
+    /// Ids that the maps may hold and no service port has.
+    loose: BTreeSet<BackendId>,
     restored: Restored,
 }
 
@@ -85,6 +87,8 @@ struct Restored {
     frontends: BTreeMap<Frontend, u32>,
     /// All services that anything belonged to.
     services: BTreeSet<u32>,
+    /// The services of which only backends are left, by endpoint.
+    drained: BTreeMap<(IpAddr, u16, u8), BTreeSet<u32>>,
     /// Backends by owner and endpoint.
     backends: BTreeMap<(u32, IpAddr, u16), u32>,
 }
@@ -97,6 +101,7 @@ impl Ids {
             names: BTreeMap::new(),
             last_service: 0,
             backends: backends.map(Pool::new),
+            loose: BTreeSet::new(),
             restored: Restored::default(),
         }
     }
@@ -109,8 +114,13 @@ impl Ids {
                 self.restored.services.insert(run.service);
             }
         }
+        let known: BTreeSet<u32> = self.restored.frontends.values().copied().collect();
         for (id, backend) in &held.backends {
-            self.pool(id.family).reserve(id.id);
+            if !known.contains(&backend.service) {
+                let endpoint = (backend.address, backend.port, backend.protocol);
+                self.restored.drained.entry(endpoint).or_default().insert(backend.service);
+            }
+            self.reserve_backend(*id);
             self.restored.services.insert(backend.service);
             if backend.flags & flags::LIVE != 0 {
                 self.restored.backends.entry((backend.service, backend.address, backend.port)).or_insert(id.id);
@@ -120,20 +130,36 @@ impl Ids {
         self.last_service = self.restored.services.last().copied().unwrap_or(0).max(self.last_service);
     }
 
-    /// Returns the number of a service port. A new one takes over the number behind any of its `frontends` that the
-    /// maps held at the start, unless another port has it already.
-    pub fn service<'a>(&mut self, port: &PortName, frontends: impl IntoIterator<Item = &'a Frontend>) -> u32 {
+    /// Returns the number of a service port. A new one takes over the number that the maps held at the start behind
+    /// one of its frontends, or else on one of its endpoints, unless another port has it already.
+    pub fn service(
+        &mut self,
+        port: &PortName,
+        frontends: impl Iterator<Item = Frontend>,
+        endpoints: impl Iterator<Item = (IpAddr, u16)>,
+    ) -> u32 {
         if let Some(&id) = self.services.get(port) {
             return id;
         }
-        let restored = frontends
-            .into_iter()
-            .filter_map(|frontend| self.restored.frontends.get(frontend).copied())
-            .find(|id| *id != 0 && !self.names.contains_key(id));
-        let id = restored.unwrap_or_else(|| self.new_service());
+        let restored = &self.restored;
+        let by_frontend = frontends.filter_map(|frontend| restored.frontends.get(&frontend));
+        let protocol = port.protocol.number();
+        let by_endpoint = endpoints.filter_map(|(address, port)| restored.drained.get(&(address, port, protocol)));
+        let known = by_frontend.chain(by_endpoint.flatten()).find(|id| **id != 0 && !self.names.contains_key(id));
+        let id = known.copied().unwrap_or_else(|| self.new_service());
         self.services.insert(port.clone(), id);
         self.names.insert(id, port.clone());
         id
+    }
+
+    /// True if the maps held a table behind that frontend at the start.
+    pub fn is_restored(&self, frontend: &Frontend) -> bool {
+        self.restored.frontends.contains_key(frontend)
+    }
+
+    /// True if the maps held a table at the start, and nobody has said that all of them are claimed.
+    pub fn has_restored(&self) -> bool {
+        !self.restored.frontends.is_empty()
     }
 
     /// Forgets a service port that has nothing left in any map's want.
@@ -153,6 +179,7 @@ impl Ids {
     pub fn backend(&mut self, service: u32, address: IpAddr, port: u16) -> Result<Given, IdsFull> {
         let family = Family::of(&address);
         if let Some(id) = self.restored.backends.remove(&(service, address, port)) {
+            self.loose.remove(&BackendId { family, id });
             return Ok(Given { id: BackendId { family, id }, restored: Some((service, address, port)) });
         }
         let pool = self.pool(family);
@@ -168,24 +195,37 @@ impl Ids {
     /// Takes an id back that nothing was done with.
     pub fn cancel_backend(&mut self, given: Given) {
         match given.restored {
-            Some(endpoint) => drop(self.restored.backends.insert(endpoint, given.id.id)),
+            Some(endpoint) => {
+                self.restored.backends.insert(endpoint, given.id.id);
+                self.loose.insert(given.id);
+            }
             None => self.pool(given.id.family).cancel(given.id.id),
         }
     }
 
-    /// Takes an id back that programs may still find, until `epoch` has passed.
+    /// Notes that no service port has an id any more; the maps may still hold it.
+    pub fn drop_backend(&mut self, id: BackendId) {
+        self.loose.insert(id);
+    }
+
+    /// Frees an id that the maps do not hold, when `epoch` has passed. One that a service port has stays as it is.
     pub fn release_backend(&mut self, id: BackendId, epoch: Epoch) {
-        self.pool(id.family).release(id.id, epoch);
+        if self.loose.remove(&id) {
+            self.pool(id.family).release(id.id, epoch);
+        }
     }
 
     /// Keeps an id from being given that the maps hold, whoever wrote it.
     pub fn reserve_backend(&mut self, id: BackendId) {
-        self.pool(id.family).reserve(id.id);
+        if self.pool(id.family).reserve(id.id) {
+            self.loose.insert(id);
+        }
     }
 
     /// Forgets what the maps held at the start: what nobody has claimed is about to be removed.
     pub fn forget_restored(&mut self) {
         self.restored.frontends.clear();
+        self.restored.drained.clear();
         self.restored.backends.clear();
     }
 
@@ -240,6 +280,10 @@ mod tests {
         IpAddr::from([10, 244, 0, last])
     }
 
+    fn service(ids: &mut Ids, name: &str, last: u8) -> u32 {
+        ids.service(&port(name), [vip(last)].into_iter(), [].into_iter())
+    }
+
     /// Service 7 on VIP 1 with backend 5.
     fn held() -> MapState {
         let run = Run { family: Family::V4, generation: 3, service: 7, affinity_ticks: 0, pool: 1, ids: vec![5] };
@@ -257,8 +301,8 @@ mod tests {
     fn numbers_survive_a_restart() {
         let mut ids = Ids::new([64, 64]);
         ids.restore(&held());
-        assert_eq!(ids.service(&port("other"), [&vip(2)]), 8, "a new service counts on");
-        assert_eq!(ids.service(&port("web"), [&vip(1)]), 7, "the owner of the VIP is known again");
+        assert_eq!(service(&mut ids, "other", 2), 8, "a new service counts on");
+        assert_eq!(service(&mut ids, "web", 1), 7, "the owner of the VIP is known again");
         assert_eq!(ids.name(7), Some(&port("web")));
         let given = ids.backend(7, endpoint(1), 8080).unwrap();
         assert_eq!(given.id.id, 5);
@@ -274,15 +318,32 @@ mod tests {
         let mut two_vips = held();
         two_vips.frontends.insert(vip(2), Word::new(0, Kind::Random, 0, 3, vip(2).fingerprint()));
         ids.restore(&two_vips);
-        let (first, second) = (ids.service(&port("a"), [&vip(1)]), ids.service(&port("b"), [&vip(2)]));
+        let (first, second) = (service(&mut ids, "a", 1), service(&mut ids, "b", 2));
         assert_eq!(first, 7);
         assert_ne!(second, 7, "both VIPs named service 7, one of the ports has it");
+    }
+
+    #[test]
+    fn a_service_that_only_drains_is_known_by_its_endpoints() {
+        let mut ids = Ids::new([64, 64]);
+        let mut drained = held();
+        drained.frontends.clear();
+        ids.restore(&drained);
+        let one = |last: u8| [(endpoint(last), 8080)].into_iter();
+        assert_eq!(ids.service(&port("other"), [].into_iter(), one(2)), 8);
+        assert_eq!(ids.service(&port("web"), [].into_iter(), one(1)), 7);
+        let mut ids = Ids::new([64, 64]);
+        ids.restore(&held());
+        assert_eq!(ids.service(&port("other"), [].into_iter(), one(1)), 8, "the owner of the VIP comes first");
     }
 
     #[test]
     fn exhaustion_is_said_by_family() {
         let mut ids = Ids::new([2, 64]);
         let given = ids.backend(1, endpoint(1), 80).unwrap();
+        ids.release_backend(given.id, Epoch(1));
+        assert!(!ids.is_waiting(), "somebody has it");
+        ids.drop_backend(given.id);
         ids.release_backend(given.id, Epoch(1));
         let full = ids.backend(1, endpoint(2), 80).unwrap_err();
         assert_eq!(

@@ -20,7 +20,7 @@ use std::{
 
 use lb_ebpf::abi::frontend::{Word, address_flags};
 
-use crate::desired::state::{Backend, BackendId, Frontend, MapState, POOLS, Range, Run};
+use crate::desired::state::{Backend, BackendId, Frontend, MapState, POOLS, Range, Run, named_line};
 
 /// One write. The order of the variants is the order of the stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,18 +145,24 @@ impl Keys {
         self.ranges.append(&mut other.ranges);
     }
 
-    /// Adds the key that an operation writes.
+    /// Adds the keys that an operation writes and needs.
     pub fn add(&mut self, op: &Op) {
-        let Self { frontends, backends, runs, addresses, ranges } = self;
-        let _is_new = match op {
-            Op::ClearAddress { address, .. } | Op::SetAddress { address, .. } => addresses.insert(*address),
-            Op::RemoveFrontend { frontend } | Op::SetFrontend { frontend, .. } => frontends.insert(*frontend),
-            Op::SetRange { range } | Op::RemoveRange { range } => ranges.insert(*range),
-            Op::SetBackend { id, .. } | Op::SettleBackend { id, .. } | Op::RemoveBackend { id, .. } => {
-                backends.insert(*id)
+        match op {
+            Op::ClearAddress { address, .. } | Op::SetAddress { address, .. } => self.addresses.extend([*address]),
+            Op::RemoveFrontend { frontend } => self.frontends.extend([*frontend]),
+            Op::SetFrontend { frontend, word } => {
+                self.frontends.extend([*frontend]);
+                self.runs.extend(named_line(*word));
             }
-            Op::SetTable { line, .. } => runs.insert(*line),
-        };
+            Op::SetRange { range } | Op::RemoveRange { range } => self.ranges.extend([*range]),
+            Op::SetBackend { id, .. } | Op::SettleBackend { id, .. } | Op::RemoveBackend { id, .. } => {
+                self.backends.extend([*id]);
+            }
+            Op::SetTable { line, run } => {
+                self.runs.extend([*line]);
+                self.backends.extend(run.ids.iter().map(|id| BackendId { family: run.family, id: *id }));
+            }
+        }
     }
 
     /// True if there is no key.

@@ -249,13 +249,12 @@ impl<S: MapStore> Reconciler<S> {
     /// Takes back ids and lines that neither the maps nor the objects have any more.
     fn release(&mut self, done: &Keys, unnamed: &BTreeSet<u32>) {
         let held = &mut self.held;
-        for line in &done.runs {
-            if !self.desired.state().runs.contains_key(line) {
-                held.forget_run(*line);
-            }
+        let lines = || done.runs.union(unnamed).copied();
+        for line in lines().filter(|line| !self.desired.state().runs.contains_key(line)) {
+            held.forget_run(line);
         }
         let backends = done.backends.iter().copied().filter(|id| !held.state().backends.contains_key(id));
-        let lines = done.runs.union(unnamed).copied().filter(|line| !held.is_named(*line));
+        let lines = lines().filter(|line| !held.is_named(*line));
         self.desired.release(backends, lines, self.epoch);
     }
 

@@ -31,8 +31,9 @@ pub struct Look {
     pub host: u64,
     /// The hooks saw the canary of the host's namespace and of every pod's.
     pub hooks_work: bool,
-    /// Pods that the hooks do not cover: their canary was not seen, or a process of theirs lies outside the cgroup.
-    pub uncovered: Vec<String>,
+    /// Pods that the hooks do not cover, by name, and why: their canary was not seen, or a process of theirs lies
+    /// outside the cgroup.
+    pub uncovered: BTreeMap<String, String>,
     /// Addresses by the cookie of the pod's namespace.
     pub clients: BTreeMap<u64, Vec<IpAddr>>,
     /// The namespaces in which translated sockets live: the host's and the pods'.
@@ -46,9 +47,10 @@ impl Pods {
         Ok(Self { host: Host::open()?, canary, attached: CgroupPath::of(cgroup)?, cookies: BTreeMap::new() })
     }
 
-    /// Looks. `pods` are the addresses on Pod objects of this node that have a namespace of their own.
-    pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>) -> io::Result<Look> {
-        let mut found = namespaces::scan(&self.host)?;
+    /// Looks. `pods` are the addresses on Pod objects of this node that have a namespace of their own, `node` those of
+    /// the node itself.
+    pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>, node: &BTreeSet<IpAddr>) -> io::Result<Look> {
+        let mut found = namespaces::scan(&self.host, node)?;
         keep_pods(&mut found, pods);
         let dialled: BTreeMap<u64, u64> = std::iter::once((self.host.inode, &self.host.file))
             .chain(found.iter().map(|(inode, namespace)| (*inode, &namespace.file)))
@@ -70,22 +72,25 @@ impl Pods {
             ..Look::default()
         };
         for (inode, namespace) in found {
-            let covered = seen(&inode).is_some() && self.covers(&namespace);
-            if !covered {
-                look.uncovered.push(title(&namespace, pods));
+            let outside = self.outside(&namespace);
+            let unseen = || seen(&inode).is_none().then(|| "no hook saw a connect from its namespace".to_owned());
+            if let Some(why) = outside.or_else(unseen) {
+                look.uncovered.insert(title(&namespace, pods), why);
             }
             if let Some(cookie) = namespace.cookie.or_else(|| self.cookies.get(&inode).copied()) {
                 look.clients.insert(cookie, namespace.addresses);
             }
             look.namespaces.push(namespace.file);
         }
-        look.uncovered.sort();
         Ok(look)
     }
 
-    /// True if every process in the namespace has its cgroup at or below the attach point.
-    fn covers(&self, namespace: &Namespace) -> bool {
-        self.attached.as_ref().is_none_or(|at| namespace.processes.iter().all(|process| at.covers(*process)))
+    /// Names the first process in the namespace whose cgroup is neither the attach point nor below it.
+    fn outside(&self, namespace: &Namespace) -> Option<String> {
+        let at = self.attached.as_ref()?;
+        let mut missed = namespace.processes.iter().filter_map(|process| Some((process, at.misses(*process)?)));
+        let (process, cgroup) = missed.next()?;
+        Some(format!("its process {process} is in cgroup {}, which the hooks are not attached to", cgroup.display()))
     }
 }
 

@@ -96,6 +96,39 @@ pub struct MapState {
     pub ranges: BTreeSet<Range>,
 }
 
+/// Counts the words that name each line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    counts: BTreeMap<u32, u32>,
+}
+
+impl Named {
+    /// True if a word names the run at that line.
+    pub fn contains(&self, line: u32) -> bool {
+        self.counts.contains_key(&line)
+    }
+
+    /// Counts a word in; returns its line if it is the first one.
+    pub fn add(&mut self, word: Word) -> Option<u32> {
+        let line = named_line(word)?;
+        let count = self.counts.entry(line).or_default();
+        *count += 1;
+        (*count == 1).then_some(line)
+    }
+
+    /// Counts a word out; returns its line if it was the last one.
+    pub fn remove(&mut self, word: Word) -> Option<u32> {
+        let line = named_line(word)?;
+        let count = self.counts.get_mut(&line).expect("a word is counted out only once");
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        self.counts.remove(&line);
+        Some(line)
+    }
+}
+
 /// The pool bits of a backend's flags.
 pub const POOLS: u8 = flags::CLUSTER | flags::LOCAL;
 

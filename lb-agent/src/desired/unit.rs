@@ -1,6 +1,6 @@
 //! One port of a Service in one family: what it puts into the maps.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ::maglev::fill::Size;
 use lb_ebpf::abi::{
@@ -24,29 +24,36 @@ use crate::{
     select::{Candidate, Selection},
 };
 
+/// A port as one family shows it.
+pub(crate) struct View {
+    pub(crate) family: Family,
+    pub(crate) listings: Vec<Listing>,
+    pub(crate) selection: Selection,
+}
+
 /// What a unit is made from.
 pub(crate) struct Spec<'a> {
     pub(crate) service: &'a Service,
     /// The number of the service port.
     pub(crate) id: u32,
     pub(crate) protocol: Protocol,
-    pub(crate) family: Family,
-    pub(crate) listings: &'a [Listing],
-    pub(crate) selection: &'a Selection,
+    pub(crate) view: &'a View,
     pub(crate) algorithm: Algorithm,
     pub(crate) maglev_size: Size,
 }
 
 /// The entries of one port in one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
+    /// The number of the service port.
     pub(crate) id: u32,
+    pub(crate) family: Family,
     pub(crate) frontends: Vec<(Frontend, Via, Word)>,
     /// For Cluster and for Local policy: first line and content.
     pub(crate) tables: [Option<(u32, Arc<Run>)>; 2],
     /// By address and port.
     pub(crate) backends: Vec<(BackendId, Backend)>,
-    pub(crate) ranges: BTreeSet<Range>,
+    pub(crate) ranges: Vec<Range>,
 }
 
 /// An endpoint on its way into the maps.
@@ -73,8 +80,15 @@ pub(crate) fn compile(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>) -
 }
 
 fn build(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>, receipt: &mut Receipt) -> Result<Unit, RoomError> {
-    let mut unit = Unit { id: spec.id, ..Unit::default() };
-    if spec.listings.is_empty() {
+    let mut unit = Unit {
+        id: spec.id,
+        family: spec.view.family,
+        frontends: Vec::new(),
+        tables: [None, None],
+        backends: Vec::new(),
+        ranges: Vec::new(),
+    };
+    if spec.view.listings.is_empty() {
         return Ok(unit);
     }
     let mut members = members(spec);
@@ -90,7 +104,7 @@ fn build(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>, receipt: &mut 
             continue;
         }
         let run = Run {
-            family: spec.family,
+            family: spec.view.family,
             generation: 0,
             service: spec.id,
             affinity_ticks: affinity_ticks(spec.service),
@@ -101,17 +115,18 @@ fn build(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>, receipt: &mut 
         unit.tables[place] = Some(match kept {
             Some((line, held)) => (*line, Arc::clone(held)),
             None => {
-                let users = spec.listings.iter().filter(|listing| listing.policy == policy);
+                let users = spec.view.listings.iter().filter(|listing| listing.policy == policy);
                 room.run(run, users.map(|listing| &listing.frontend), receipt)?
             }
         });
     }
     unit.frontends =
-        spec.listings.iter().map(|listing| (listing.frontend, listing.via, word(spec, &unit, listing))).collect();
+        spec.view.listings.iter().map(|listing| (listing.frontend, listing.via, word(spec, &unit, listing))).collect();
     unit.frontends.sort_unstable_by_key(|(frontend, ..)| *frontend);
     unit.backends = members.into_iter().map(|member| member.backend(spec)).collect();
-    if spec.listings.iter().any(|listing| listing.ranges) {
-        let ranges = spec.service.source_ranges.iter().filter(|range| Family::of(&range.address()) == spec.family);
+    // Without a table nobody is admitted to anything.
+    if unit.tables[0].is_some() && spec.view.listings.iter().any(|listing| listing.ranges) {
+        let ranges = spec.service.source_ranges.iter().filter(|range| Family::of(&range.address()) == spec.view.family);
         unit.ranges.extend(ranges.map(|range| Range {
             service: spec.id,
             address: range.address(),
@@ -123,7 +138,7 @@ fn build(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>, receipt: &mut 
 
 /// The endpoints of all tables that a frontend selects from, and those that drain, by address and port.
 fn members(spec: &Spec<'_>) -> Vec<Member> {
-    let Selection { cluster, local, draining, any_in_cluster: _ } = spec.selection;
+    let Selection { cluster, local, draining, any_in_cluster: _ } = &spec.view.selection;
     let mut members: Vec<Member> = Vec::new();
     let mut add = |candidates: &[Candidate], pool: u8| {
         members.extend(candidates.iter().map(|candidate| Member {
@@ -135,7 +150,7 @@ fn members(spec: &Spec<'_>) -> Vec<Member> {
         }));
     };
     for ((policy, pool), list) in POLICIES.into_iter().zip([cluster, local]) {
-        if spec.listings.iter().any(|listing| listing.policy == policy) {
+        if spec.view.listings.iter().any(|listing| listing.policy == policy) {
             add(list.as_deref().unwrap_or_default(), pool);
         }
     }
@@ -173,7 +188,7 @@ fn word(spec: &Spec<'_>, unit: &Unit, listing: &Listing) -> Word {
     let flags = if listing.ranges { word_flags::SOURCE_RANGES } else { 0 };
     let (line, kind, generation) = match table {
         Some((line, run)) => (*line, kind(spec.algorithm), run.generation),
-        None if listing.policy == TrafficPolicy::Local && spec.selection.any_in_cluster => (0, Kind::Drop, 0),
+        None if listing.policy == TrafficPolicy::Local && spec.view.selection.any_in_cluster => (0, Kind::Drop, 0),
         None => (0, Kind::Refuse, 0),
     };
     Word::new(line, kind, flags, generation, listing.frontend.fingerprint())
@@ -192,7 +207,26 @@ fn affinity_ticks(service: &Service) -> u32 {
     service.affinity_seconds.map_or(0, |seconds| seconds.saturating_mul(TICKS_PER_SECOND))
 }
 
+impl View {
+    /// Every endpoint that the port may use, some of them more than once.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = (IpAddr, u16)> {
+        let Selection { cluster, local, draining, any_in_cluster: _ } = &self.selection;
+        let listed = cluster.iter().chain(local).flatten();
+        listed.chain(draining).map(|candidate| (candidate.address, candidate.port))
+    }
+}
+
 impl Unit {
+    /// True if it claims that frontend.
+    pub(crate) fn has_frontend(&self, frontend: &Frontend) -> bool {
+        self.frontends.binary_search_by_key(frontend, |(other, ..)| *other).is_ok()
+    }
+
+    /// True if one of its tables starts at that line.
+    pub(crate) fn has_table(&self, line: u32) -> bool {
+        self.tables.iter().flatten().any(|(other, _)| *other == line)
+    }
+
     /// The id of an endpoint.
     fn backend(&self, address: IpAddr, port: u16) -> Option<BackendId> {
         let place = self.backends.binary_search_by_key(&(address, port), |(_, held)| (held.address, held.port)).ok()?;
@@ -204,7 +238,7 @@ impl Member {
     fn backend(self, spec: &Spec<'_>) -> (BackendId, Backend) {
         let Self { address, port, flags, weight: _, id } = self;
         let protocol = spec.protocol.number();
-        (BackendId { family: spec.family, id }, Backend { address, port, protocol, flags, service: spec.id })
+        (BackendId { family: spec.view.family, id }, Backend { address, port, protocol, flags, service: spec.id })
     }
 
     fn maglev(&self) -> maglev::Member {

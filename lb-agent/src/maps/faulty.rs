@@ -29,6 +29,11 @@ impl<S: MapStore> FaultyStore<S> {
         &mut self.inner
     }
 
+    /// Lets another share of the writes fail.
+    pub fn set_rate(&mut self, per_mille: u32) {
+        self.per_mille = per_mille;
+    }
+
     /// How many writes were failed.
     pub fn failed(&self) -> u64 {
         self.failed
