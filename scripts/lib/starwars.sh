@@ -177,11 +177,15 @@ held_names=('' "TCP $vip4:80" "TCP [$vip6]:80" "UDP $comlink4, connected" "UDP $
 # go_on: each held connection is in use, has been so ever since, and is with the backend of $scratch/held.ID; shows the uses
 # since then.
 go_on() {
-    local id uses who before whom
+    local id uses who before whom tries
     for id in 1 2 3; do
         read -r before whom <"$scratch/held.$id"
-        held "$id" >"$scratch/now" || fail "${held_names[id]}: $(cat "$scratch/now")"
-        read -r uses who <"$scratch/now"
+        for ((tries = 0; tries < 50; tries++)); do
+            held "$id" >"$scratch/now" || fail "${held_names[id]}: $(cat "$scratch/now")"
+            read -r uses who <"$scratch/now"
+            ((uses < before + 5)) || break
+            sleep 0.1
+        done
         echo "${held_names[id]}: answered by $who, $before times before, $((uses - before)) since"
         [[ $who == "$whom" ]] || fail "it was with $whom before"
         ((uses >= before + 5)) || fail "it stands still"
@@ -220,7 +224,6 @@ step_kill() {
     ! kill -0 "$pid" 2>/dev/null || [[ $(cut -d' ' -f3 "/proc/$pid/stat") == Z ]] || fail "the agent still runs"
     ! on node-a lbctl status >"$scratch/status" 2>&1 || fail "lbctl is answered"
     echo "\$ lbctl status -> $(head -n1 "$scratch/status")"
-    sleep 0.3
     go_on
 }
 
