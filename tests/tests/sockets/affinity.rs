@@ -110,10 +110,15 @@ fn one_key_for_all_addresses_of_a_service(cluster: &mut Cluster) {
 }
 
 /// Three groups of ports: left alone, connected to again, and used over a connection that stays open. Only a new
-/// connection starts the time anew.
+/// connection starts the time anew. The timeout is long against what a round of connections takes on this machine.
 fn affinity_ends_without_new_connections(cluster: &mut Cluster) {
+    let start = Instant::now();
+    servers(cluster, "caller-a", vip(SHORT, 80), PORTS);
+    let seconds = 3.max((10.0 * start.elapsed().as_secs_f64()).ceil() as u32);
+    cluster.apply(&web("short", SHORT).spec(&timeout(seconds)).many_ports(3 * PORTS).alone());
+    let timeout = Duration::from_secs(seconds.into());
+
     let port = |group: u16| vip(SHORT, 80 + group * PORTS);
-    let before: Vec<Vec<String>> = (0..2).map(|group| servers(cluster, "caller-a", port(group), PORTS)).collect();
     let mut held = Vec::new();
     for index in 0..PORTS {
         let mut to = port(2);
@@ -121,14 +126,14 @@ fn affinity_ends_without_new_connections(cluster: &mut Cluster) {
         let client = cluster.at("caller-a");
         let id = client.tcp(to).expect("is possible").0;
         let server = outcome(&client.get(id).expect("is possible")).to_owned();
-        client
-            .call(&Request::Hold { id, every_ms: 100, timeout_ms: 5000, http: Http::default() })
-            .expect("is possible");
+        let hold = Request::Hold { id, every_ms: 500, timeout_ms: 15_000, http: Http::default() };
+        client.call(&hold).expect("is possible");
         held.push((id, server));
     }
+    let before: Vec<Vec<String>> = (0..2).map(|group| servers(cluster, "caller-a", port(group), PORTS)).collect();
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(4500) {
-        std::thread::sleep(Duration::from_millis(1500));
+    while start.elapsed() < timeout * 3 / 2 {
+        std::thread::sleep(timeout / 4);
         assert_eq!(servers(cluster, "caller-a", port(1), PORTS), before[1], "connected to again in time");
     }
     assert_ne!(servers(cluster, "caller-a", port(0), PORTS), before[0], "left alone for longer than the timeout");

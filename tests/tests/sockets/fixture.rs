@@ -118,7 +118,7 @@ impl Cluster {
         assert!(nix::unistd::geteuid().is_root(), "this test needs root");
         let topology =
             Topology::parse(&format!("{TOPOLOGY}---\n{MARKER}---\n{objects}")).expect("the topology is fine");
-        let options = Options { ready_timeout: Duration::from_secs(120), ..options.clone() };
+        let options = Options { ready_timeout: Duration::from_secs(300), ..options.clone() };
         let lab = Lab::up(&topology, &options).expect("the lab comes up");
         let cluster = Self { lab, clients: BTreeMap::new(), barriers: 0 };
         for node in ["node-a", "node-b"] {
