@@ -40,8 +40,8 @@ const PORT: u16 = 8080;
 /// Measures, and prints the figures.
 pub fn measure(quick: bool) -> Result<()> {
     let (rounds, sizes): (usize, &[u32]) = if quick { (5, &[10, 1000]) } else { (15, &[10, 1000, 10_000, 100_000]) };
-    let ground = Ground::enter("bench");
-    ground.isolate();
+    let ground = Ground::enter("bench")?;
+    ground.isolate()?;
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listen")?;
     let bench = Bench::install(&ground)?;
     for &services in sizes {

@@ -12,6 +12,7 @@ pub(crate) mod maglev;
 pub mod problems;
 mod room;
 pub mod rows;
+mod seats;
 pub mod state;
 mod table;
 mod unit;
@@ -31,7 +32,8 @@ use self::{
     facts::Facts,
     frontends::Listing,
     room::{Room, RoomError},
-    state::{BackendId, Frontend, MapState, Named, Run},
+    seats::Seats,
+    state::{Backend, BackendId, Frontend, MapState, Named, Range, Run},
     unit::{Spec, Unit, View},
 };
 use crate::{
@@ -110,6 +112,7 @@ pub struct Desired {
     tables: BTreeMap<u32, Arc<Run>>,
     services: BTreeMap<Arc<Name>, Compiled>,
     claims: Claims,
+    seats: Seats,
     /// The services at each service address.
     users: BTreeMap<IpAddr, BTreeSet<Arc<Name>>>,
     /// Services that have a problem.
@@ -132,7 +135,7 @@ pub struct Desired {
 struct Compiled {
     created: i128,
     addresses: BTreeSet<IpAddr>,
-    units: BTreeMap<UnitKey, Unit>,
+    units: BTreeMap<UnitKey, Arc<Unit>>,
     problems: Vec<Problem>,
 }
 
@@ -153,6 +156,7 @@ impl Desired {
             tables: BTreeMap::new(),
             services: BTreeMap::new(),
             claims: Claims::default(),
+            seats: Seats::default(),
             users: BTreeMap::new(),
             troubled: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -219,8 +223,8 @@ impl Desired {
         lines: impl Iterator<Item = u32>,
         epoch: Epoch,
     ) {
-        for id in backends.filter(|id| !self.want.backends.contains_key(id)) {
-            self.room.release_backend(id, epoch);
+        for id in backends {
+            self.room.ids.release_backend(id, epoch);
         }
         for line in lines.filter(|line| !self.tables.contains_key(line)) {
             self.room.arena.release(line, epoch);
@@ -266,6 +270,7 @@ impl Desired {
                 self.orphans.remove(name);
             }
         }
+        self.follow_seats(&mut touched);
         for address in &touched.addresses {
             match self.address_flags(address, facts) {
                 0 => drop(self.want.addresses.remove(address)),
@@ -350,9 +355,10 @@ impl Desired {
                     algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
                     maglev_size: self.settings.maglev_size,
                 };
-                match unit::compile(&mut self.room, &spec, old.as_ref()) {
+                match unit::compile(&mut self.room, &spec, old.as_deref()) {
                     Ok(unit) => {
-                        self.replace(&port_name, now.created, old, Some(&unit), touched);
+                        let unit = Arc::new(unit);
+                        self.replace(&port_name, now.created, old.as_deref(), Some(&unit), touched);
                         now.units.insert(key, unit);
                     }
                     Err(error) => {
@@ -435,7 +441,7 @@ impl Desired {
     fn remove_units(&mut self, name: &Arc<Name>, before: Compiled, touched: &mut Keys) {
         for ((port, protocol, _), unit) in before.units {
             let port_name = PortName { service: Arc::clone(name), port, protocol };
-            self.replace(&port_name, before.created, Some(unit), None, touched);
+            self.replace(&port_name, before.created, Some(&unit), None, touched);
         }
     }
 
@@ -464,54 +470,52 @@ impl Desired {
         }
     }
 
-    /// Puts the entries of a unit in the place of those that it had.
-    fn replace(&mut self, port: &PortName, created: i128, old: Option<Unit>, new: Option<&Unit>, touched: &mut Keys) {
-        let none = Unit::default();
-        let (old, new) = (old.as_ref().unwrap_or(&none), new.unwrap_or(&none));
-        for (line, run) in new.tables.iter().flatten() {
-            self.tables.insert(*line, Arc::clone(run));
-        }
-        if old.backends != new.backends {
-            let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
-            for id in old.backends.iter().map(|(id, _)| *id).filter(|id| !kept.contains(id)) {
-                self.want.backends.remove(&id);
-                touched.backends.insert(id);
+    /// Puts a unit in the place of the one that the port had in that family.
+    fn replace(
+        &mut self,
+        port: &PortName,
+        created: i128,
+        old: Option<&Unit>,
+        new: Option<&Arc<Unit>>,
+        touched: &mut Keys,
+    ) {
+        if let Some(new) = new {
+            self.tables.extend(new.tables.iter().flatten().cloned());
+            self.seats.set_unit(Arc::clone(new));
+            for (frontend, via, word) in &new.frontends {
+                let claim = Claim { created, port: port.clone(), service: new.id, via: *via, word: *word };
+                self.claims.set(*frontend, claim);
+                self.settle(frontend, touched);
             }
-            for (id, backend) in &new.backends {
-                if self.want.backends.insert(*id, *backend) != Some(*backend) {
-                    touched.backends.insert(*id);
-                }
-            }
         }
-        for range in old.ranges.difference(&new.ranges) {
-            self.want.ranges.remove(range);
-            touched.ranges.insert(*range);
-        }
-        for range in new.ranges.difference(&old.ranges) {
-            self.want.ranges.insert(*range);
-            touched.ranges.insert(*range);
-        }
+        let Some(old) = old else { return };
+        let new = new.map(|new| &**new);
         for (frontend, ..) in &old.frontends {
-            if new.frontends.binary_search_by_key(frontend, |(other, ..)| *other).is_err() {
+            if new.is_none_or(|new| !new.has_frontend(frontend)) {
                 self.claims.withdraw(frontend, old.id);
                 self.settle(frontend, touched);
             }
         }
-        for (frontend, via, word) in &new.frontends {
-            let claim = Claim { created, port: port.clone(), service: new.id, via: *via, word: *word };
-            self.claims.set(*frontend, claim);
-            self.settle(frontend, touched);
-        }
-        let kept = |line: u32| new.tables.iter().flatten().any(|(other, _)| *other == line);
-        for (line, _) in old.tables.iter().flatten().filter(|(line, _)| !kept(*line)) {
+        for (line, _) in old.tables.iter().flatten().filter(|(line, _)| new.is_none_or(|new| !new.has_table(*line))) {
             self.tables.remove(line);
             touched.runs.insert(*line);
+        }
+        let kept: BTreeSet<BackendId> =
+            new.into_iter().flat_map(|new| new.backends.iter().map(|(id, _)| *id)).collect();
+        for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
+            self.room.ids.drop_backend(*id);
+            touched.backends.insert(*id);
+        }
+        if new.is_none() {
+            self.seats.remove_unit(old);
         }
     }
 
     /// Gives a frontend to whoever claims it first.
     fn settle(&mut self, frontend: &Frontend, touched: &mut Keys) {
-        let word = self.claims.winner(frontend).map(|claim| claim.word);
+        let winner = self.claims.winner(frontend);
+        self.seats.give(*frontend, winner.map(|claim| claim.service));
+        let word = winner.map(|claim| claim.word);
         let before = match word {
             Some(word) => self.want.frontends.insert(*frontend, word),
             None => self.want.frontends.remove(frontend),
@@ -527,6 +531,46 @@ impl Desired {
         if let Some(line) = before.and_then(|word| self.named.remove(word)) {
             self.want.runs.remove(&line);
             touched.runs.insert(line);
+        }
+    }
+
+    /// Shows the backends and ranges of the units that have a frontend, and of no others.
+    fn follow_seats(&mut self, touched: &mut Keys) {
+        for change in self.seats.follow() {
+            let (old, new) = (Entries::of(&change.before), Entries::of(&change.now));
+            let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
+            for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
+                self.want.backends.remove(id);
+                touched.backends.insert(*id);
+            }
+            for (id, backend) in new.backends {
+                if self.want.backends.insert(*id, *backend) != Some(*backend) {
+                    touched.backends.insert(*id);
+                }
+            }
+            for range in old.ranges.iter().filter(|range| !new.ranges.contains(range)) {
+                self.want.ranges.remove(range);
+                touched.ranges.insert(*range);
+            }
+            for range in new.ranges.iter().filter(|range| !old.ranges.contains(range)) {
+                self.want.ranges.insert(*range);
+                touched.ranges.insert(*range);
+            }
+        }
+    }
+}
+
+/// What a unit shows besides its frontends and tables.
+struct Entries<'a> {
+    backends: &'a [(BackendId, Backend)],
+    ranges: &'a [Range],
+}
+
+impl<'a> Entries<'a> {
+    fn of(unit: &'a Option<Arc<Unit>>) -> Self {
+        match unit {
+            Some(unit) => Self { backends: &unit.backends, ranges: &unit.ranges },
+            None => Self { backends: &[], ranges: &[] },
         }
     }
 }

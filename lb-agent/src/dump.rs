@@ -92,7 +92,7 @@ impl<N: Fn(u32) -> Option<String>> Dump<'_, N> {
         let mut text = String::new();
         for (map, rows) in self.rows() {
             for Row { key, value } in rows {
-                writeln!(text, "{map:<10}  {key:<28}  {value}").expect("a string takes every text");
+                writeln!(text, "{map:<10}  {key:<36}  {value}").expect("a string takes every text");
             }
         }
         text

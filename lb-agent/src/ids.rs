@@ -75,6 +75,8 @@ pub struct Ids {
     names: BTreeMap<u32, PortName>,
     last_service: u32,
     backends: [Pool; 2],
+    /// Ids that the maps may hold and no service port has.
+    loose: BTreeSet<BackendId>,
     restored: Restored,
 }
 
@@ -99,6 +101,7 @@ impl Ids {
             names: BTreeMap::new(),
             last_service: 0,
             backends: backends.map(Pool::new),
+            loose: BTreeSet::new(),
             restored: Restored::default(),
         }
     }
@@ -117,7 +120,7 @@ impl Ids {
                 let endpoint = (backend.address, backend.port, backend.protocol);
                 self.restored.drained.entry(endpoint).or_default().insert(backend.service);
             }
-            self.pool(id.family).reserve(id.id);
+            self.reserve_backend(*id);
             self.restored.services.insert(backend.service);
             if backend.flags & flags::LIVE != 0 {
                 self.restored.backends.entry((backend.service, backend.address, backend.port)).or_insert(id.id);
@@ -176,6 +179,7 @@ impl Ids {
     pub fn backend(&mut self, service: u32, address: IpAddr, port: u16) -> Result<Given, IdsFull> {
         let family = Family::of(&address);
         if let Some(id) = self.restored.backends.remove(&(service, address, port)) {
+            self.loose.remove(&BackendId { family, id });
             return Ok(Given { id: BackendId { family, id }, restored: Some((service, address, port)) });
         }
         let pool = self.pool(family);
@@ -191,19 +195,31 @@ impl Ids {
     /// Takes an id back that nothing was done with.
     pub fn cancel_backend(&mut self, given: Given) {
         match given.restored {
-            Some(endpoint) => drop(self.restored.backends.insert(endpoint, given.id.id)),
+            Some(endpoint) => {
+                self.restored.backends.insert(endpoint, given.id.id);
+                self.loose.insert(given.id);
+            }
             None => self.pool(given.id.family).cancel(given.id.id),
         }
     }
 
-    /// Takes an id back that programs may still find, until `epoch` has passed.
+    /// Notes that no service port has an id any more; the maps may still hold it.
+    pub fn drop_backend(&mut self, id: BackendId) {
+        self.loose.insert(id);
+    }
+
+    /// Frees an id that the maps do not hold, when `epoch` has passed. One that a service port has stays as it is.
     pub fn release_backend(&mut self, id: BackendId, epoch: Epoch) {
-        self.pool(id.family).release(id.id, epoch);
+        if self.loose.remove(&id) {
+            self.pool(id.family).release(id.id, epoch);
+        }
     }
 
     /// Keeps an id from being given that the maps hold, whoever wrote it.
     pub fn reserve_backend(&mut self, id: BackendId) {
-        self.pool(id.family).reserve(id.id);
+        if self.pool(id.family).reserve(id.id) {
+            self.loose.insert(id);
+        }
     }
 
     /// Forgets what the maps held at the start: what nobody has claimed is about to be removed.
@@ -325,6 +341,9 @@ mod tests {
     fn exhaustion_is_said_by_family() {
         let mut ids = Ids::new([2, 64]);
         let given = ids.backend(1, endpoint(1), 80).unwrap();
+        ids.release_backend(given.id, Epoch(1));
+        assert!(!ids.is_waiting(), "somebody has it");
+        ids.drop_backend(given.id);
         ids.release_backend(given.id, Epoch(1));
         let full = ids.backend(1, endpoint(2), 80).unwrap_err();
         assert_eq!(

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::lab::cgroup;
@@ -24,23 +25,20 @@ pub struct Ground {
 
 impl Ground {
     /// Makes the place and enters its cgroup. `name` tells places of one process apart.
-    ///
-    /// # Panics
-    ///
-    /// When the process is not root, or the place cannot be made: a test that cannot run has failed.
-    pub fn enter(name: &str) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this needs root");
+    pub fn enter(name: &str) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "this needs root");
         let name = format!("lb-test-{}-{name}", std::process::id());
-        let (bpffs, mount) = (std::env::temp_dir().join(&name), cgroup::mount().unwrap());
-        fs::create_dir_all(&bpffs).unwrap();
-        let mounted = Command::new("mount").args(["-t", "bpf", "lb-test"]).arg(&bpffs).status().unwrap();
-        assert!(mounted.success(), "mount bpffs: {mounted}");
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+        let (bpffs, mount) = (std::env::temp_dir().join(&name), cgroup::mount()?);
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).context("/proc/self/cgroup: no cgroup v2")?;
         let ground = Self { bpffs, cgroup: mount.join(name), home: mount.join(own) };
-        fs::create_dir(&ground.cgroup).unwrap();
-        ground.go_in();
-        ground
+        // From here on, what is made is removed by dropping.
+        fs::create_dir_all(&ground.bpffs)?;
+        let mounted = Command::new("mount").args(["-t", "bpf", "lb-test"]).arg(&ground.bpffs).status()?;
+        ensure!(mounted.success(), "mount bpffs: {mounted}");
+        fs::create_dir(&ground.cgroup).with_context(|| format!("cgroup {}", ground.cgroup.display()))?;
+        ground.go_in()?;
+        Ok(ground)
     }
 
     /// A directory on the bpffs.
@@ -54,29 +52,30 @@ impl Ground {
     }
 
     /// Puts the process into the cgroup.
-    pub fn go_in(&self) {
-        move_to(&self.cgroup);
+    pub fn go_in(&self) -> Result<()> {
+        move_to(&self.cgroup)
     }
 
     /// Puts the process back to where it was: no program of the place sees it.
-    pub fn go_out(&self) {
-        move_to(&self.home);
+    pub fn go_out(&self) -> Result<()> {
+        move_to(&self.home)
     }
 
     /// Moves the calling thread, and those that it will start, to a fresh network namespace in which every address of
     /// 10.0.0.0/8 is local.
-    pub fn isolate(&self) {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    pub fn isolate(&self) -> Result<()> {
+        unshare(CloneFlags::CLONE_NEWNET)?;
         for arguments in ["link set lo up", "route add local 10.0.0.0/8 dev lo"] {
-            let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-            assert!(status.success(), "ip {arguments}: {status}");
+            let status = Command::new("ip").args(arguments.split(' ')).status()?;
+            ensure!(status.success(), "ip {arguments}: {status}");
         }
+        Ok(())
     }
 }
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        self.go_out();
+        let _ = self.go_out();
         // The process is counted out a moment later.
         for _ in 0..100 {
             if fs::remove_dir(&self.cgroup).is_ok() {
@@ -89,6 +88,7 @@ impl Drop for Ground {
     }
 }
 
-fn move_to(cgroup: &Path) {
-    fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+fn move_to(cgroup: &Path) -> Result<()> {
+    let path = cgroup.join("cgroup.procs");
+    fs::write(&path, std::process::id().to_string()).with_context(|| path.display().to_string())
 }

@@ -11,6 +11,7 @@ use lb_tests::lab::{
     Lab, Options, Topology,
     client::{Dial, Family, Http, Protocol, Request},
     object::Object,
+    patience,
     probe::{Answer, ProbeOptions},
     state::RUN_DIR,
     teardown::{tear_down, traces},
@@ -139,7 +140,7 @@ fn sockets_of_every_kind() {
     client.call(&Request::Hold { id, every_ms: 1, timeout_ms: 1000, http: Http::default() }).expect("is possible");
     let start = Instant::now();
     while client.call(&Request::Held { id }).expect("is possible").uses < Some(5) {
-        assert!(start.elapsed() < Duration::from_secs(10), "a held connection is used every millisecond");
+        assert!(start.elapsed() < Duration::from_secs(10) * patience(), "a held connection is used every millisecond");
     }
     assert!(client.get(id).is_err(), "a held connection is in use");
     let held = client.call(&Request::Release { id }).expect("is possible");

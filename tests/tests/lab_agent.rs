@@ -7,6 +7,7 @@ use lb_tests::lab::{
     agent::AgentOptions,
     client::{Family, Protocol, Request},
     object::Object,
+    patience,
     probe::{ProbeOptions, Query, Verdict},
     state, topology,
 };
@@ -95,7 +96,7 @@ fn agents_differ_by_node() {
     assert_eq!(ask(&lab, &query("default/web-2")), "Drop ");
     assert_eq!(lab.agent("node-b").expect_err("it has none").to_string(), "Node node-b: it has no agent");
     let agent = lab.start_agent_with("node-b", AgentOptions::default()).expect("it starts");
-    agent.wait_ready(Duration::from_secs(30)).expect("it becomes ready");
+    agent.wait_ready(Options::default().ready_timeout).expect("it becomes ready");
     assert!(ask(&lab, &query("default/web-2")).starts_with("Allow "));
     let status = agent.status().expect("it answers");
     assert_eq!(status["node"], "node-b");
@@ -120,7 +121,8 @@ fn an_agent_that_fails_is_quoted() {
 
     let mut lab = up(&Options::default());
     let second = lab.start_additional_agent("node-a", "second", &agent).expect("it starts");
-    let error = second.wait_ready(Duration::from_secs(30)).expect_err("it refuses its configuration").to_string();
+    let error =
+        second.wait_ready(Options::default().ready_timeout).expect_err("it refuses its configuration").to_string();
     assert!(error.contains("noSuchKey"), "{error}");
     assert!(lab.agent("node-a").expect("there is one").status().is_ok(), "the node's own agent goes on");
 }
@@ -150,7 +152,7 @@ fn wait_for(mut condition: impl FnMut() -> bool, what: &str) {
         if condition() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50) * patience());
     }
-    panic!("not within five seconds: {what}");
+    panic!("it did not come to pass: {what}");
 }

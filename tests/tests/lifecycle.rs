@@ -1,4 +1,5 @@
 //! The agent's life: killed, restarted, resized, moved, cleaned away. Connections never notice.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

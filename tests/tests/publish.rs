@@ -4,6 +4,8 @@
 //! time, as the agent reuses them (lines after a grace period, elements whenever the kernel likes). Meanwhile more
 //! threads than CPUs connect UDP sockets, whose peer is the backend that the program chose.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
@@ -91,8 +93,8 @@ impl Service {
 #[test]
 #[ignore = "needs root"]
 fn no_reader_sees_a_foreign_backend() {
-    let ground = Ground::enter("publish");
-    ground.isolate();
+    let ground = Ground::enter("publish").unwrap();
+    ground.isolate().unwrap();
     // So few lines that each is used again after a second or two.
     let sizes = BTreeMap::from([("arena".to_owned(), 65_536)]);
     let installed = Installed::load(&ground.bpf_dir(), ground.cgroup(), sizes).unwrap_or_else(|e| panic!("{e}"));
@@ -183,10 +185,10 @@ fn publish(store: &mut impl MapStore, services: &[Service; 2]) -> u64 {
             arena.passed(epoch);
         }
         // The writer outruns the grace periods: it waits for the next one instead of running out of lines.
-        if arena.used() > 60_000 {
-            if let Ok(epoch) = passed.recv_timeout(Duration::from_secs(2)) {
-                arena.passed(epoch);
-            }
+        if arena.used() > 60_000
+            && let Ok(epoch) = passed.recv_timeout(Duration::from_secs(2))
+        {
+            arena.passed(epoch);
         }
     }
     drop(ask);

@@ -13,7 +13,7 @@ use lb_tests::ground::Ground;
 #[test]
 #[ignore = "needs root"]
 fn every_program_loads() {
-    let ground = Ground::enter("verifier");
+    let ground = Ground::enter("verifier").unwrap();
     let pins = Pins::hold(&ground.bpf_dir()).unwrap();
     let sizes = BTreeMap::new();
     let options = LoadOptions { maps: &pins.maps(), sizes: &sizes, has_set_retval: probe::has_set_retval() };
@@ -34,7 +34,7 @@ fn every_program_loads() {
 
 /// The deepest stack offset of each program as compiled: everything is inlined, so a program is one frame.
 fn stacks() -> BTreeMap<String, i32> {
-    let object = aya_obj::Object::parse(object()).unwrap();
+    let object = aya_obj::Object::parse(object()).expect("the agent loads it too");
     let mut stacks = BTreeMap::new();
     for (name, program) in &object.programs {
         let function = &object.functions[&program.function_key()];

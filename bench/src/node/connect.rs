@@ -30,9 +30,9 @@ const EACH: usize = 400;
 pub(crate) fn ratios(ground: &Ground, ends: &Ends<'_>, services: u32, rounds: usize) -> Result<Vec<Figure>> {
     let (mut connect, mut crr, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ground.go_out();
+        ground.go_out()?;
         let direct = tcp(ends.listener, ends.direct)?;
-        ground.go_in();
+        ground.go_in()?;
         let service = tcp(ends.listener, ends.service)?;
         let passed = tcp(ends.listener, ends.direct)?;
         connect.push(service.connect / direct.connect);

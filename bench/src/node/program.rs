@@ -36,14 +36,15 @@ pub(crate) fn hooks(
 ) -> Result<Vec<Figure>> {
     let _counting = sys::enable_stats(sys::Stats::RunTime).context("count run times (5.8)")?;
     let empty = Empty::attach(ground.cgroup()).context("the empty program")?;
+    let connect = bench.installed.program_id("connect4").context("connect4 is not loaded")?;
     let (mut stored, mut unstored, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         for (remember, values) in [(true, &mut stored), (false, &mut unstored)] {
             bench.remember(remember)?;
-            let before = (cost("connect4")?, cost(Empty::NAME)?);
+            let before = (cost(connect)?, cost(empty.id)?);
             connections(listener, service)?;
-            let ours = mean(before.0, cost("connect4")?);
-            let nothing = mean(before.1, cost(Empty::NAME)?);
+            let ours = mean(before.0, cost(connect)?);
+            let nothing = mean(before.1, cost(empty.id)?);
             values.push(ours - nothing);
             floor.push(nothing);
         }
@@ -70,17 +71,12 @@ fn connections(listener: &TcpListener, to: SocketAddrV4) -> Result<()> {
 
 type Cost = (Duration, u64);
 
-/// Run time and count of the youngest program of that name.
-fn cost(name: &str) -> Result<Cost> {
-    let mut found = None;
-    for program in loaded_programs() {
-        // One that ends while the list is read is none of ours.
-        let Ok(program) = program else { continue };
-        if program.name_as_str() == Some(name) {
-            found = Some((program.run_time(), program.run_count()));
-        }
-    }
-    found.with_context(|| format!("program {name} is not loaded"))
+/// Run time and count of a program.
+fn cost(id: u32) -> Result<Cost> {
+    // One that ends while the list is read is none of ours.
+    let program = loaded_programs().flatten().find(|program| program.id() == id);
+    let program = program.with_context(|| format!("program {id} is not loaded"))?;
+    Ok((program.run_time(), program.run_count()))
 }
 
 fn mean(before: Cost, after: Cost) -> f64 {
@@ -89,14 +85,14 @@ fn mean(before: Cost, after: Cost) -> f64 {
 
 /// A program that returns 1, attached for as long as this lives.
 struct Empty {
+    id: u32,
     _program: OwnedFd,
     _link: OwnedFd,
 }
 
 impl Empty {
-    const NAME: &str = "lb_empty";
-
     fn attach(cgroup: &Path) -> io::Result<Self> {
+        let name = format!("empty_{}", std::process::id());
         // r0 = 1; exit
         let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let license = c"GPL";
@@ -105,7 +101,7 @@ impl Empty {
         load[4..8].copy_from_slice(&2u32.to_ne_bytes());
         load[8..16].copy_from_slice(&(instructions.as_ptr() as u64).to_ne_bytes());
         load[16..24].copy_from_slice(&(license.as_ptr() as u64).to_ne_bytes());
-        load[48..48 + Self::NAME.len()].copy_from_slice(Self::NAME.as_bytes());
+        load[48..48 + name.len()].copy_from_slice(name.as_bytes());
         load[68..72].copy_from_slice(&CONNECT4.to_ne_bytes());
         let program = bpf(5, &load)?;
         let cgroup = File::open(cgroup)?;
@@ -113,7 +109,9 @@ impl Empty {
         link[0..4].copy_from_slice(&program.as_raw_fd().to_ne_bytes());
         link[4..8].copy_from_slice(&cgroup.as_raw_fd().to_ne_bytes());
         link[8..12].copy_from_slice(&CONNECT4.to_ne_bytes());
-        Ok(Self { _link: bpf(28, &link)?, _program: program })
+        let id = loaded_programs().flatten().find(|program| program.name_as_str() == Some(&name));
+        let id = id.ok_or(io::ErrorKind::NotFound)?.id();
+        Ok(Self { id, _link: bpf(28, &link)?, _program: program })
     }
 }
 

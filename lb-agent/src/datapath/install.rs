@@ -74,6 +74,11 @@ impl Installed {
         Ok(self.attach()?.made)
     }
 
+    /// The kernel's number of a hook's program.
+    pub fn program_id(&self, hook: &str) -> Option<u32> {
+        self.loaded.programs.get(hook).map(|program| program.id)
+    }
+
     /// The maps that the agent keeps.
     pub fn store(&self) -> Result<KernelStore, InstallError> {
         Ok(KernelStore::open(&self.pins.maps())?)

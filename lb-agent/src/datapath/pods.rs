@@ -51,13 +51,7 @@ impl Pods {
     /// the node itself.
     pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>, node: &BTreeSet<IpAddr>) -> io::Result<Look> {
         let mut found = namespaces::scan(&self.host, node)?;
-        // Another cluster on this machine may use the same addresses: what is joined to this node has them first.
-        let joined = found.values().filter(|namespace| namespace.joined);
-        let held: BTreeSet<IpAddr> = joined.flat_map(|namespace| &namespace.addresses).copied().collect();
-        found.retain(|_, namespace| {
-            let is_ours = |ip: &IpAddr| pods.contains_key(ip) && !held.contains(ip);
-            namespace.joined || namespace.addresses.iter().any(is_ours)
-        });
+        keep_pods(&mut found, pods);
         let dialled: BTreeMap<u64, u64> = std::iter::once((self.host.inode, &self.host.file))
             .chain(found.iter().map(|(inode, namespace)| (*inode, &namespace.file)))
             .filter_map(|(inode, file)| Some((inode, canary::dial(file).ok()?)))
@@ -100,6 +94,16 @@ impl Pods {
     }
 }
 
+/// Keeps the namespaces of this node's pods: those that a veth joins to the host's, and for networks without one those
+/// that hold a pod's address. An address that a joined namespace holds says nothing about another one, such as that of
+/// a second cluster on this machine.
+fn keep_pods(found: &mut BTreeMap<u64, Namespace>, pods: &BTreeMap<IpAddr, Name>) {
+    let joined = found.values().filter(|namespace| namespace.joined);
+    let taken: BTreeSet<IpAddr> = joined.flat_map(|namespace| namespace.addresses.iter().copied()).collect();
+    let told = |ip: &IpAddr| pods.contains_key(ip) && !taken.contains(ip);
+    found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(told));
+}
+
 /// The pod's name, or where no Pod object has one of its addresses, those.
 fn title(namespace: &Namespace, pods: &BTreeMap<IpAddr, Name>) -> String {
     match namespace.addresses.iter().find_map(|ip| pods.get(ip)) {
@@ -108,5 +112,33 @@ fn title(namespace: &Namespace, pods: &BTreeMap<IpAddr, Name>) -> String {
             Some(address) => address.to_string(),
             None => format!("netns {}", namespace.inode),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_told_by_its_veth_or_else_by_its_address() {
+        let pods = BTreeMap::from([("10.0.0.1".parse().unwrap(), Name::new("x", "a"))]);
+        for (name, namespaces, want) in [
+            ("a veth", vec![(true, "10.0.0.1")], vec![0]),
+            ("a veth and no Pod object", vec![(true, "10.0.0.9")], vec![0]),
+            ("no veth and a pod's address", vec![(false, "10.0.0.1")], vec![0]),
+            ("no veth and another address", vec![(false, "10.0.0.9")], vec![]),
+            ("another cluster's pod of the same address", vec![(true, "10.0.0.1"), (false, "10.0.0.1")], vec![0]),
+        ] {
+            let mut found: BTreeMap<u64, Namespace> = (0..)
+                .zip(namespaces)
+                .map(|(inode, (joined, address))| {
+                    let file = File::open("/dev/null").unwrap();
+                    let addresses = vec![address.parse().unwrap()];
+                    (inode, Namespace { file, inode, cookie: None, addresses, joined, processes: Vec::new() })
+                })
+                .collect();
+            keep_pods(&mut found, &pods);
+            assert_eq!(found.into_keys().collect::<Vec<_>>(), want, "{name}");
+        }
     }
 }

@@ -35,7 +35,7 @@ impl Desired {
                 kind: "Conflict",
                 object: object(&loser.port.service),
                 field: loser.via.field().to_owned(),
-                message: format!("{what} of port {} belongs to {}, which is older", loser.port, winner.port),
+                message: format!("{what} of port {} belongs to {}: older, or first by name", loser.port, winner.port),
             }
         });
         services.chain(conflicts).collect()

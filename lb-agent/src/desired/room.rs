@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::state::{BackendId, Frontend, MapState, Run};
+use super::state::{Frontend, MapState, Run};
 use crate::{
     arena::{Arena, ArenaFull},
     grace::Epoch,
@@ -126,11 +126,6 @@ impl Room {
                 None => self.arena.cancel(line),
             }
         }
-    }
-
-    /// Takes an id back that programs may still find.
-    pub(crate) fn release_backend(&mut self, id: BackendId, epoch: Epoch) {
-        self.ids.release_backend(id, epoch);
     }
 
     /// Frees what waited for an epoch; true if there was anything.

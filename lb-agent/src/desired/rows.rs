@@ -85,7 +85,8 @@ impl Desired {
             let nodes = nodes(model, name);
             for (&(port, protocol, _), unit) in units {
                 let service = ServicePortRef { service: Name::clone(name), port };
-                rows.extend(unit.backends.iter().map(|(id, backend)| BackendRow {
+                let shown = unit.backends.iter().filter(|(id, _)| self.want.backends.contains_key(id));
+                rows.extend(shown.map(|(id, backend)| BackendRow {
                     id: id.id,
                     address: SocketAddr::new(backend.address, backend.port),
                     protocol,

@@ -1,6 +1,6 @@
 //! One port of a Service in one family: what it puts into the maps.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ::maglev::fill::Size;
 use lb_ebpf::abi::{
@@ -43,15 +43,17 @@ pub(crate) struct Spec<'a> {
 }
 
 /// The entries of one port in one family.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
+    /// The number of the service port.
     pub(crate) id: u32,
+    pub(crate) family: Family,
     pub(crate) frontends: Vec<(Frontend, Via, Word)>,
     /// For Cluster and for Local policy: first line and content.
     pub(crate) tables: [Option<(u32, Arc<Run>)>; 2],
     /// By address and port.
     pub(crate) backends: Vec<(BackendId, Backend)>,
-    pub(crate) ranges: BTreeSet<Range>,
+    pub(crate) ranges: Vec<Range>,
 }
 
 /// An endpoint on its way into the maps.
@@ -78,7 +80,14 @@ pub(crate) fn compile(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>) -
 }
 
 fn build(room: &mut Room, spec: &Spec<'_>, before: Option<&Unit>, receipt: &mut Receipt) -> Result<Unit, RoomError> {
-    let mut unit = Unit { id: spec.id, ..Unit::default() };
+    let mut unit = Unit {
+        id: spec.id,
+        family: spec.view.family,
+        frontends: Vec::new(),
+        tables: [None, None],
+        backends: Vec::new(),
+        ranges: Vec::new(),
+    };
     if spec.view.listings.is_empty() {
         return Ok(unit);
     }
@@ -208,6 +217,16 @@ impl View {
 }
 
 impl Unit {
+    /// True if it claims that frontend.
+    pub(crate) fn has_frontend(&self, frontend: &Frontend) -> bool {
+        self.frontends.binary_search_by_key(frontend, |(other, ..)| *other).is_ok()
+    }
+
+    /// True if one of its tables starts at that line.
+    pub(crate) fn has_table(&self, line: u32) -> bool {
+        self.tables.iter().flatten().any(|(other, _)| *other == line)
+    }
+
     /// The id of an endpoint.
     fn backend(&self, address: IpAddr, port: u16) -> Option<BackendId> {
         let place = self.backends.binary_search_by_key(&(address, port), |(_, held)| (held.address, held.port)).ok()?;

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
@@ -111,10 +111,7 @@ pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) 
 }
 
 fn more(told: &Receiver<Told>) -> Option<Told> {
-    match told.try_recv() {
-        Ok(told) => Some(told),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    }
+    told.try_recv().ok()
 }
 
 /// Waits for grace periods until nobody asks any more.

@@ -89,7 +89,7 @@ fn the_older_service_has_the_frontend_and_the_other_follows() {
             world.problem_texts(),
             [
                 "Conflict Service default/new: spec.clusterIPs: ClusterIP 10.96.0.1:80/TCP of port default/new:80/TCP belongs to \
-                 default/old:80/TCP, which is older"
+                 default/old:80/TCP: older, or first by name"
             ],
             "{order:?}"
         );

@@ -18,7 +18,7 @@ use super::{
     binaries, cgroup, netns,
     place::detach,
     process::Process,
-    state::{self, PREFIX, RUN_DIR, State},
+    state::{self, Claim, PREFIX, RUN_DIR},
 };
 
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +62,8 @@ pub fn sweep() -> Result<()> {
 }
 
 fn is_orphan(id: &str) -> bool {
-    match State::load(id) {
-        Ok(state) => state.owner.is_some_and(|owner| !owner.is_alive()),
+    match Claim::load(id) {
+        Ok(claim) => claim.owner.is_some_and(|owner| !owner.is_alive()),
         Err(_) => {
             let pid = id.trim_start_matches(PREFIX).trim_start_matches('-').split('-').next();
             pid.and_then(|pid| pid.parse().ok()).and_then(Process::of).is_none()
