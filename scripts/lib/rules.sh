@@ -13,12 +13,10 @@ files() { git ls-files --cached --others --exclude-standard --deduplicate -- "$@
 
 # code REGEX ALLOWED PATHSPEC…: Rust lines that match outside comments, in files whose path does not match ALLOWED.
 code() {
-    local regex=$1 allowed=$2 file
+    local regex=$1 allowed=$2
     shift 2
-    files "$@" | { grep '\.rs$' || true; } | { grep -v -E "$allowed" || true; } | while read -r file; do
-        [[ -e $file ]] || continue
-        grep -n -E "$regex" "$file" | grep -v -E '^[0-9]+:[[:space:]]*//' | sed "s|^|$file:|" || true
-    done
+    files "$@" | { grep '\.rs$' || true; } | { grep -v -E "$allowed" || true; } |
+        { xargs -r -d '\n' grep -n -H -s -E "$regex" || true; } | { grep -v -E '^[^:]*:[0-9]+:[[:space:]]*//' || true; }
 }
 crates=(conntrack maglev policy lb-ebpf lb-agent)
 
