@@ -95,7 +95,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// Replaces what the maps hold by so many services with three backends each (one above 10,000).
+    /// Replaces what the maps hold by so many services with three backends each.
     fn of(bench: &Bench, services: u32) -> Result<Self> {
         let mut model = Model::default();
         let objects = (0..services).flat_map(|index| [service(index), slice(index, &[0, 1, 2])]).collect();
