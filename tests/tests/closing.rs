@@ -226,7 +226,8 @@ fn sockets_on_removed_backends_are_closed() {
 
     // A backend that goes while there is no agent: its sockets are closed by the next one's first full list.
     lab.end_agent("node-a", SIGKILL).unwrap();
-    let other = Object::parse_all("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: other}}").unwrap();
+    let other =
+        Object::parse_all("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: other}}").unwrap();
     lab.delete(&other).unwrap();
     let (on_other, rest): (Vec<_>, Vec<_>) =
         spared[0].sockets.drain(..).partition(|(what, ..)| what.contains(" 10.96.0.20:"));
