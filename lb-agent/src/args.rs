@@ -42,10 +42,19 @@ pub enum Command {
 #[derive(Clone, Debug, ClapArgs)]
 pub struct LogArgs {
     /// key=value lines or JSON
-    #[arg(long, global = true, value_enum, default_value_t, env = "LB_AGENT_LOG_FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        env = "LB_AGENT_LOG_FORMAT"
+    )]
     pub log_format: LogFormat,
     /// error, warn, info, debug or trace; or directives as `info,lb_agent::server=debug`
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", env = "RUST_LOG", value_parser = level)]
+    #[arg(long, global = true, help_heading = "Logging", value_name = "LEVEL", default_value = "info",
+          env = "RUST_LOG", value_parser = level)]
     pub log_level: String,
 }
 
@@ -72,7 +81,7 @@ pub struct RunArgs {
     /// Read Services, EndpointSlices, Nodes and Pods from the manifests in this directory, and follow it
     #[arg(long, value_name = "DIR", env = "LB_AGENT_MANIFESTS", conflicts_with = "kubeconfig")]
     pub manifests: Option<PathBuf>,
-    /// Read them from the Kubernetes API
+    /// Read them from the Kubernetes API; comes with the Kubernetes source, this version refuses it
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// This node's name in its Node object [default: the host name in lower case]
@@ -81,7 +90,7 @@ pub struct RunArgs {
     /// Where the agent keeps things.
     #[command(flatten)]
     pub paths: PathArgs,
-    /// Devices that carry traffic from outside
+    /// Devices that carry traffic from outside; comes with the packet path, this version refuses it
     #[arg(long, value_name = "LIST", value_delimiter = ',', env = "LB_AGENT_DEVICES")]
     pub devices: Vec<String>,
     /// Options in YAML

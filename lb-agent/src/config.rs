@@ -230,6 +230,25 @@ maps:
     }
 
     #[test]
+    fn the_documentation_states_every_key_and_default() {
+        let text = include_str!("../../docs/configuration.md");
+        let (_, rest) = text.split_once("```yaml\n").unwrap();
+        let (block, _) = rest.split_once("```").unwrap();
+        assert_eq!(Config::parse(block).unwrap(), Config::default());
+        for top in ["no.such", "socket.no", "maps.no"] {
+            let (section, key) = top.split_once('.').unwrap();
+            let wrong = if section == "no" { "no: 1".to_owned() } else { format!("{section}: {{{key}: 1}}") };
+            let error = Config::parse(&wrong).unwrap_err();
+            let ConfigError::UnknownKey { known, .. } = error else { panic!("{error}") };
+            for key in known.split(", ") {
+                assert!(block.lines().any(|line| line.trim_start().starts_with(&format!("{key}:"))), "{key}");
+                let is_section = key == "socket" || key == "maps";
+                assert!(is_section || text.contains(&format!("{key}` |")), "{key} has no line in a table");
+            }
+        }
+    }
+
+    #[test]
     fn errors_name_the_key() {
         for (name, text, want) in [
             ("unknown key", "nodePortAdresses: []", "unknown key nodePortAdresses; known here: nodePortAddresses, "),

@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod node;
 pub mod pin;
 pub mod pods;
+pub mod privileges;
 pub mod probe;
 pub mod sockets;
 pub(crate) mod sys;

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match run::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{:#}", anyhow::Error::new(error));
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }

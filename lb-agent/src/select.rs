@@ -55,7 +55,8 @@ pub struct Selection {
     pub cluster: Option<Vec<Candidate>>,
     /// For Local policy; `None` if the port never uses it.
     pub local: Option<Vec<Candidate>>,
-    /// In no list, terminating or of weight 0: existing flows may still be on them.
+    /// Alive but in no list: takes nothing new, and existing flows may still be on it, because it terminates, was
+    /// given weight 0, or lies outside the hints. A mere change of hints must not look like its end.
     pub draining: Vec<Candidate>,
     /// A usable endpoint exists on some node: an empty list then means drop, and refuse otherwise.
     pub any_in_cluster: bool,
@@ -77,12 +78,11 @@ pub fn select<'a>(
     let cluster = (!internal_local || external).then(|| cluster_list(&merged, here));
     let local = (internal_local || external_local).then(|| local_list(&merged));
 
-    let listed = |candidate: &Candidate| [&cluster, &local].into_iter().flatten().any(|list| holds(list, candidate));
+    let is_listed = |candidate: &Candidate| [&cluster, &local].into_iter().flatten().any(|list| holds(list, candidate));
     let draining = merged
         .iter()
         .map(|endpoint| &endpoint.candidate)
-        .filter(|candidate| candidate.terminating || (candidate.weight == 0 && candidate.serving))
-        .filter(|candidate| !listed(candidate))
+        .filter(|candidate| may_have_flows(candidate, cluster.is_some()) && !is_listed(candidate))
         .cloned()
         .collect();
     let any_in_cluster = merged.iter().any(|endpoint| is_ready(endpoint) || is_last_resort(endpoint));
@@ -117,6 +117,13 @@ fn is_ready(endpoint: &Merged<'_>) -> bool {
 fn is_last_resort(endpoint: &Merged<'_>) -> bool {
     let candidate = &endpoint.candidate;
     candidate.serving && candidate.terminating && candidate.weight != 0
+}
+
+/// True if flows through this node may be on the endpoint whatever the lists say. With Local policy alone those
+/// elsewhere are left out: they were never listed here, and there may be one for each node of the cluster.
+fn may_have_flows(candidate: &Candidate, uses_cluster: bool) -> bool {
+    let is_alive = candidate.ready || candidate.serving;
+    candidate.terminating || (is_alive && (candidate.weight == 0 || uses_cluster))
 }
 
 fn candidates<'a>(endpoints: impl Iterator<Item = &'a Merged<'a>>) -> Vec<Candidate> {

@@ -95,6 +95,8 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send, site: Arc<
     let service = service_fn(|request: Request<_>| answer(Arc::clone(&site), request.map(drop)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
+        // As Go writes them, and so kube-proxy.
+        .title_case_headers(true)
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);

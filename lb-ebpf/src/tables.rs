@@ -50,8 +50,9 @@ pub trait Tables<A: Address> {
     /// What the socket dialled.
     fn peer(&self, cookie: u64) -> Option<Peer<A>>;
 
-    /// Writes that, in place where there is an entry; false if the map is full.
-    fn set_peer(&self, cookie: u64, peer: &Peer<A>) -> bool;
+    /// Writes that, in place where there is an entry, and returns what stood there. One look at the map: it is the
+    /// dearest thing that a connect does.
+    fn replace_peer(&self, cookie: u64, peer: &Peer<A>) -> Replaced<A>;
 
     /// Forgets it.
     fn remove_peer(&self, cookie: u64);
@@ -64,6 +65,17 @@ pub trait Tables<A: Address> {
 
     /// Reports a canary connect.
     fn sight(&self);
+}
+
+/// What became of a write to the peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced<A> {
+    /// The socket had no entry.
+    New,
+    /// The socket had this entry.
+    Old(Peer<A>),
+    /// The map is full: nothing was written.
+    Full,
 }
 
 /// Who dials, as far as the node knows.

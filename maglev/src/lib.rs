@@ -7,9 +7,9 @@
 //!
 //! # Layout
 //!
-//! * [`hash`]: a flow's words to 32 bits, for the kernel programs and the agent alike; small, without branches or
+//! * [`mod@hash`]: a flow's words to 32 bits, for the kernel programs and the agent alike; small, without branches or
 //!   panics, as the BPF verifier likes it.
-//! * [`slot`]: those 32 bits to a slot, without division.
+//! * [`mod@slot`]: those 32 bits to a slot, without division.
 //! * `fill` (feature `build`, needs an allocator, agent only): backends and weights to a table, and its digest.
 //!
 //! # Major parts
@@ -22,7 +22,7 @@
 //! assert!(slot < 16_381);
 //! ```
 //!
-//! The agent's half is [`fill`](fill::fill), or a [`Filler`](fill::Filler) where one set of backends changes often.
+//! The agent's half is `fill::fill`, or a `fill::Filler` where one set of backends changes often.
 
 #![no_std]
 #![forbid(unsafe_code)]

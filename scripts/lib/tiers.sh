@@ -40,7 +40,7 @@ gather_binaries() {
     rm -rf "$logs/binaries"
     mkdir -p "$logs/binaries"
     cargo test "${selection[@]}" --no-run --message-format=json 2>/dev/null |
-        grep '#lb-tests@.*"test":true}.*"executable":"' >"$logs/executables" ||
+        grep '#lb-tests@.*"profile":{[^}]*"test":true}.*"executable":"' >"$logs/executables" ||
         die "lb-tests has no test executable"
     while read -r line; do
         name=$(sed -E 's/.*"target":\{"kind":\["([^"]*)"\][^}]*"name":"([^"]*)".*/\2-\1/; s/-test$//; s/-(lib|bin)$/-unit/' <<<"$line")

@@ -1,10 +1,9 @@
 //! The lab itself: that it comes up as asked, carries what it should without an agent, and leaves nothing behind.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -12,9 +11,10 @@ use lb_tests::lab::{
     Lab, Options, Topology,
     client::{Dial, Family, Http, Protocol, Request},
     object::Object,
+    patience,
     probe::{Answer, ProbeOptions},
-    process::Process,
     state::RUN_DIR,
+    teardown::{tear_down, traces},
     topology,
 };
 
@@ -27,47 +27,13 @@ fn up(yaml: &str) -> Lab {
     Lab::up(&topology, &Options::without_proxy()).expect("the lab comes up")
 }
 
+/// Returns what is left of a lab.
+fn left(id: &str) -> Vec<String> {
+    traces(id).expect("the machine can be looked at")
+}
+
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("is an address")
-}
-
-/// Everything of this machine that carries the lab's id.
-fn traces(id: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let own = format!("{id}-");
-    let named = |text: &str| text.contains(&own) || text.ends_with(id) || text.contains(&format!("{id}/"));
-    for directory in ["/run/netns", RUN_DIR, "/sys/class/net"] {
-        let entries = fs::read_dir(directory).map(|entries| entries.flatten().collect()).unwrap_or_else(|_| Vec::new());
-        let names = entries.iter().map(|entry| entry.path().display().to_string());
-        found.extend(names.filter(|name| named(name)));
-    }
-    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-    found.extend(mounts.lines().filter(|line| line.split(' ').nth(1).is_some_and(named)).map(str::to_owned));
-    let cgroup = lb_tests::lab::cgroup::mount().expect("cgroup v2 is mounted").join(id);
-    found.extend(cgroup.exists().then(|| cgroup.display().to_string()));
-    for process in fs::read_dir("/proc").expect("/proc is mounted").flatten() {
-        let pid = process.file_name().to_string_lossy().parse().ok();
-        // One that ended and waits for its parent, the machine's init, is no process any more.
-        if !pid.and_then(Process::of).is_some_and(|process| process.is_alive()) {
-            continue;
-        }
-        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let group = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
-        if line.contains(&own) || line.contains(&format!("guard {id}")) || group.lines().any(named) {
-            found.push(format!("process {}: {line}", process.path().display()));
-        }
-    }
-    found
-}
-
-/// Waits until a lab that another process takes down is gone.
-fn assert_gone(id: &str) {
-    let start = Instant::now();
-    while !traces(id).is_empty() && start.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(traces(id), Vec::<String>::new());
 }
 
 #[test]
@@ -75,13 +41,32 @@ fn assert_gone(id: &str) {
 fn down_leaves_nothing_behind() {
     let lab = up(THREE);
     let id = lab.state().id.clone();
-    let standing = traces(&id);
+    let standing = left(&id);
     for what in ["/run/netns/", RUN_DIR, "bpf", "process"] {
         assert!(standing.iter().any(|trace| trace.contains(what)), "{what} is looked for where it is: {standing:?}");
     }
     lab.down().expect("the lab goes down");
-    assert_eq!(traces(&id), Vec::<String>::new());
-    lb_tests::lab::teardown::tear_down(&id).expect("a second time is fine");
+    assert_eq!(left(&id), Vec::<String>::new());
+    tear_down(&id).expect("a second time is fine");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn labs_stand_side_by_side() {
+    let labs: Vec<Lab> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| up(topology::DEFAULT))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("each comes up")).collect()
+    });
+    let ids: BTreeSet<String> = labs.iter().map(|lab| lab.state().id.clone()).collect();
+    assert_eq!(ids.len(), 8);
+    for lab in labs {
+        let written = lb_tests::lab::state::State::load(&lab.state().id).expect("is written down");
+        assert_eq!(written.id, lab.state().id);
+        let mut client = lab.client("outside").expect("a client starts");
+        let reply =
+            client.dial(Dial::new(address("10.244.1.10:8080"), Protocol::Tcp, 1)).expect("is possible").remove(0);
+        assert_eq!(reply.pod(), Some("default/web-1"));
+    }
 }
 
 #[test]
@@ -96,32 +81,7 @@ fn a_panic_leaves_nothing_behind() {
     }));
     assert!(panic.is_err());
     assert!(!id.is_empty());
-    assert_eq!(traces(&id), Vec::<String>::new());
-}
-
-#[test]
-#[ignore = "needs root"]
-fn a_killed_process_leaves_nothing_behind() {
-    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
-        // Killed at moments that lie in all parts of coming up, which takes about a tenth of a second.
-        for delay in [0, 5, 15, 30, 45, 60, 75, 90, 120] {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_lb-lab"))
-                .args(["--lab", &format!("killed-{signal}-{delay}"), "up", "--proxy", "none"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("lb-lab starts");
-            std::thread::sleep(Duration::from_millis(delay));
-            let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-            nix::sys::signal::kill(pid, signal).expect("the process is ours");
-            let status = child.wait().expect("is our child");
-            let id = format!("lb-lab-{pid}-0");
-            if status.success() {
-                lb_tests::lab::teardown::tear_down(&id).expect("it was up before the signal");
-            }
-            assert_gone(&id);
-        }
-    }
+    assert_eq!(left(&id), Vec::<String>::new());
 }
 
 #[test]
@@ -178,9 +138,14 @@ fn sockets_of_every_kind() {
     let reply = client.request(id, Http::new("POST", "/v1/request-landing")).expect("is possible");
     assert_eq!(reply.data.as_deref(), Some("Ship landed"));
     client.call(&Request::Hold { id, every_ms: 1, timeout_ms: 1000, http: Http::default() }).expect("is possible");
-    client.call(&Request::Sleep { ms: 50 }).expect("is possible");
+    let start = Instant::now();
+    while client.call(&Request::Held { id }).expect("is possible").uses < Some(5) {
+        assert!(start.elapsed() < Duration::from_secs(10) * patience(), "a held connection is used every millisecond");
+    }
+    assert!(client.get(id).is_err(), "a held connection is in use");
     let held = client.call(&Request::Release { id }).expect("is possible");
-    assert!(held.ok && held.uses > Some(5), "{held:?}");
+    assert!(held.ok && held.uses >= Some(5) && held.pod() == Some("x/web-2"), "{held:?}");
+    assert_eq!(client.get(id).expect("is possible").pod(), Some("x/web-2"));
 
     let id = client.open(Family::V6, Protocol::Tcp).expect("is possible");
     let reply = client.connect(id, v4).expect("is possible");
@@ -258,9 +223,10 @@ fn places_are_what_they_say() {
 #[ignore = "needs root"]
 fn objects_reach_every_node() {
     let mut lab = up(THREE);
-    let pod = "kind: Pod\nmetadata: {name: late, namespace: z}\nspec: {nodeName: node-c, containers: [{ports: \
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {name: late, namespace: z}\nspec: {nodeName: node-c, containers: [{ports: \
                [{containerPort: 80}]}]}\n";
-    let service = "kind: Service\nmetadata: {name: s}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
+    let service =
+        "kind: Service\napiVersion: v1\nmetadata: {name: s}\nspec: {clusterIP: 10.96.0.99, ports: [{port: 80}]}\n";
     let parse = |yaml: &str| Object::parse_all(yaml).expect("is fine");
     lab.apply(parse(&format!("{pod}---\n{service}"))).expect("is fine");
     for node in ["node-a", "node-b", "node-c"] {
@@ -274,8 +240,7 @@ fn objects_reach_every_node() {
     let mut client = lab.client("x/caller").expect("a client starts");
     let mut pod_at = |port: u16| {
         let to = SocketAddr::new("10.244.3.3".parse().expect("is an address"), port);
-        let reply =
-            client.dial(Dial { timeout_ms: 100, ..Dial::new(to, Protocol::Tcp, 1) }).expect("is possible").remove(0);
+        let reply = client.dial(Dial::new(to, Protocol::Tcp, 1)).expect("is possible").remove(0);
         reply.pod().unwrap_or(reply.outcome()).to_owned()
     };
     assert_eq!(pod_at(80), "z/late");
@@ -286,7 +251,11 @@ fn objects_reach_every_node() {
     assert!(!lab.manifests("node-a").join("pod_z_late.yaml").exists());
     for (name, yaml, want) in [
         ("a deleted pod", pod, "Pod z/late: there is no such object"),
-        ("a node", "kind: Node\nmetadata: {name: node-a}", "Node node-a: a node of the lab stays as long as the lab"),
+        (
+            "a node",
+            "kind: Node\napiVersion: v1\nmetadata: {name: node-a}",
+            "Node node-a: a node of the lab stays as long as the lab",
+        ),
     ] {
         assert_eq!(lab.delete(&parse(yaml)).expect_err(name).to_string(), want, "{name}");
     }
@@ -363,96 +332,4 @@ fn probe_answers_by_connections() {
             "Error   BadQuery",
         ]
     );
-}
-
-#[test]
-#[ignore = "needs root"]
-fn the_command_says_what_is_wrong() {
-    let directory = tempfile::tempdir().expect("there is room");
-    let node = "kind: Node\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\nstatus: {addresses: [{type: InternalIP, \
-                address: 192.168.0.2}]}\n";
-    let bad_pod = format!("{node}---\nkind: Pod\nmetadata: {{name: p}}\nspec: {{nodeName: b}}\n");
-    let clash = format!(
-        "{node}---\nkind: Pod\nmetadata: {{name: p}}\nspec: {{nodeName: a, hostNetwork: true, containers: [{{ports: \
-         [{{containerPort: 80}}]}}]}}\n---\nkind: Pod\nmetadata: {{name: q}}\nspec: {{nodeName: a, hostNetwork: true, \
-         containers: [{{ports: [{{containerPort: 80}}]}}]}}\n"
-    );
-    let lab = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_lb-lab")).args(["--lab", "wrong"]).args(arguments).output();
-        let output = output.expect("lb-lab starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    for (name, yaml, want) in [
-        ("malformed", "kind: [\n".to_owned(), "t.yaml: line "),
-        ("no node", "kind: Lab\n".to_owned(), "t.yaml: there is no Node"),
-        ("unknown node", bad_pod, "t.yaml: Pod default/p: spec.nodeName: there is no node `b`"),
-        ("one port twice", clash, "server of Pod default/q: TCP port 0.0.0.0:80: EADDRINUSE"),
-    ] {
-        let path = directory.path().join("t.yaml");
-        fs::write(&path, yaml).expect("there is room");
-        let (status, stderr) = lab(&["up", path.to_str().expect("is text"), "--proxy", "none"]);
-        assert_eq!(status, Some(1), "{name}: {stderr}");
-        assert!(stderr.contains(want) && stderr.lines().count() == 1, "{name}: {stderr}");
-    }
-    for (name, arguments, status, want) in [
-        ("no such file", &["up", "/none.yaml", "--proxy", "none"][..], 1, "lab: /none.yaml: No such file"),
-        ("no lab", &["exec", "x/y", "--", "true"], 1, "lab: there is no lab `wrong`: `lab up` makes one"),
-        ("no lab to change", &["apply", "-f", "/dev/null"], 1, "lab: there is no lab `wrong`"),
-        ("a peer", &["up", "--proxy", "kube-proxy-nftables"], 2, "kube-proxy in the lab comes with the test cluster"),
-        (
-            "no proxy",
-            &["up", "--proxy", "envoy"],
-            2,
-            "is none of lb-agent, none, kube-proxy-nftables, kube-proxy-iptables",
-        ),
-        ("down without up", &["down"], 0, ""),
-    ] {
-        let (got, stderr) = lab(arguments);
-        assert_eq!(got, Some(status), "{name}: {stderr}");
-        assert!(stderr.contains(want), "{name}: {stderr}");
-    }
-}
-
-#[test]
-#[ignore = "needs root"]
-fn the_command_leaves_a_lab_standing() {
-    let lab = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lb-lab"));
-        let output = command.args(["--lab", "standing"]).args(arguments).output().expect("lb-lab starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
-    };
-    let (status, places) = lab(&["up", "--proxy", "none"]);
-    assert_eq!(status, Some(0));
-    assert!(places.lines().any(|place| place == "default/caller"), "{places}");
-    let (status, _) = lab(&["up", "--proxy", "none"]);
-    assert_eq!(status, Some(1), "it is up already");
-    let (status, text) = lab(&["exec", "default/caller", "--", "sh", "-c", "echo here; exit 3"]);
-    assert_eq!((status, text.as_str()), (Some(3), "here\n"));
-    let (status, _) = lab(&["exec", "default/caller", "--", "no-such-program"]);
-    assert_eq!(status, Some(127));
-    let queries = tempfile::NamedTempFile::new().expect("there is room");
-    fs::write(queries.path(), "{\"from\":\"default/caller\",\"to\":\"default/web-2\",\"port\":8080}\nx\n")
-        .expect("is open");
-    let (status, text) = lab(&["probe", "--queries", queries.path().to_str().expect("is text"), "--tries", "2"]);
-    let want = "{\"verdict\":\"allow\",\"backends\":[\"10.244.2.10:8080\"],\"source_seen\":[\"10.244.1.2\"],\"outcomes\":{\"ok\":2}}";
-    assert_eq!((status, text.lines().next()), (Some(0), Some(want)));
-    assert!(text.lines().nth(1).is_some_and(|line| line.contains("BadQuery")), "{text}");
-    let dial = ["dial", "10.244.2.10:8080", "--times", "3"];
-    let (status, text) = lab(&[&["exec", "default/caller", "--", "lb-lab"][..], &dial].concat());
-    assert_eq!((status, text.as_str()), (Some(0), "     3 default/web-2 10.244.2.10:8080\n"));
-    let hold = ["hold", "[fd00:10:244:2::10]:5353", "--udp", "--for-ms", "50", "--every-ms", "5"];
-    let (status, text) = lab(&[&["exec", "default/caller", "--", "lb-lab"][..], &hold].concat());
-    assert_eq!(status, Some(0), "{text}");
-    assert!(text.contains("uses answered by default/web-2, longest wait") && text.ends_with("ms, ok\n"), "{text}");
-    let (status, text) = lab(&["exec", "default/caller", "--", "lb-lab", "hold", "10.244.2.10:1"]);
-    assert_eq!((status, text.as_str()), (Some(1), "0 uses answered by no one, longest wait 0 ms, ECONNREFUSED\n"));
-    let (status, text) = lab(&["status"]);
-    assert_eq!(status, Some(0));
-    let state: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).expect("is JSON");
-    let id = state["id"].as_str().expect("is text").to_owned();
-    // Another test's start sweeps what is left of labs whose process is gone; this one stands on its own.
-    lb_tests::lab::teardown::sweep().expect("is possible");
-    assert!(!traces(&id).is_empty());
-    assert_eq!(lab(&["down"]).0, Some(0));
-    assert_eq!(traces(&id), Vec::<String>::new());
 }

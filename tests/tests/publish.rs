@@ -4,12 +4,11 @@
 //! time, as the agent reuses them (lines after a grace period, elements whenever the kernel likes). Meanwhile more
 //! threads than CPUs connect UDP sockets, whose peer is the backend that the program chose.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     collections::BTreeMap,
-    fs,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    path::{Path, PathBuf},
-    process::Command,
     sync::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
@@ -33,56 +32,13 @@ use lb_ebpf::abi::{
     frontend::{FrontendKey, Kind, Word, scope},
     run::{self, RunHeader},
 };
-use lb_tests::lab::cgroup;
-use nix::sched::{CloneFlags, unshare};
+use lb_tests::ground::Ground;
 use zerocopy::IntoBytes;
 
 const READERS: usize = 8;
 const DURATION: Duration = Duration::from_secs(5);
 const BACKENDS: u32 = 12;
 const UDP: u8 = 17;
-
-/// What the test leaves nowhere: a bpffs and a cgroup, with this process in it.
-struct Place {
-    bpffs: PathBuf,
-    cgroup: PathBuf,
-    home: PathBuf,
-}
-
-impl Place {
-    fn enter() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
-        let name = format!("lb-test-{}-publish", std::process::id());
-        let (bpffs, mount) = (std::env::temp_dir().join(&name), cgroup::mount().unwrap());
-        fs::create_dir_all(&bpffs).unwrap();
-        let mounted = Command::new("mount").args(["-t", "bpf", "lb-test"]).arg(&bpffs).status().unwrap();
-        assert!(mounted.success(), "mount bpffs: {mounted}");
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
-        let place = Self { bpffs, cgroup: mount.join(name), home: mount.join(own) };
-        fs::create_dir(&place.cgroup).unwrap();
-        move_to(&place.cgroup);
-        place
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        move_to(&self.home);
-        for _ in 0..100 {
-            if fs::remove_dir(&self.cgroup).is_ok() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        drop(Command::new("umount").arg(&self.bpffs).status());
-        drop(fs::remove_dir(&self.bpffs));
-    }
-}
-
-fn move_to(cgroup: &Path) {
-    fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
-}
 
 /// One of the two services: 10.0.N.1:53, backends 10.1.N.x.
 #[derive(Clone, Copy)]
@@ -137,16 +93,11 @@ impl Service {
 #[test]
 #[ignore = "needs root"]
 fn no_reader_sees_a_foreign_backend() {
-    let place = Place::enter();
-    // This thread and those that it starts: a namespace where every address of the test is local.
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    for arguments in ["link set lo up", "route add local 10.0.0.0/8 dev lo"] {
-        let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {arguments}: {status}");
-    }
+    let ground = Ground::enter("publish").unwrap();
+    ground.isolate().unwrap();
     // So few lines that each is used again after a second or two.
     let sizes = BTreeMap::from([("arena".to_owned(), 65_536)]);
-    let installed = Installed::load(&place.bpffs.join("lb"), &place.cgroup, sizes).unwrap_or_else(|e| panic!("{e}"));
+    let installed = Installed::load(&ground.bpf_dir(), ground.cgroup(), sizes).unwrap_or_else(|e| panic!("{e}"));
     node::write_settings(&installed.maps().unwrap(), &NodeSettings::default()).unwrap();
     let mut store = installed.store().unwrap();
     let services = [Service(0), Service(1)];
@@ -234,10 +185,10 @@ fn publish(store: &mut impl MapStore, services: &[Service; 2]) -> u64 {
             arena.passed(epoch);
         }
         // The writer outruns the grace periods: it waits for the next one instead of running out of lines.
-        if arena.used() > 60_000 {
-            if let Ok(epoch) = passed.recv_timeout(Duration::from_secs(2)) {
-                arena.passed(epoch);
-            }
+        if arena.used() > 60_000
+            && let Ok(epoch) = passed.recv_timeout(Duration::from_secs(2))
+        {
+            arena.passed(epoch);
         }
     }
     drop(ask);

@@ -1,6 +1,6 @@
 //! Every program passes the verifier of the kernel at hand; the counts are printed.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use std::collections::BTreeMap;
 
 use lb_agent::datapath::{
     attach::HOOKS,
@@ -8,33 +8,13 @@ use lb_agent::datapath::{
     pin::Pins,
     probe,
 };
-
-/// A bpffs of the test's own.
-struct Bpffs(PathBuf);
-
-impl Bpffs {
-    fn mount() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
-        let path = std::env::temp_dir().join(format!("lb-test-{}-bpf", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        let status = Command::new("mount").args(["-t", "bpf", "lb-test"]).arg(&path).status().unwrap();
-        assert!(status.success(), "mount bpffs: {status}");
-        Self(path)
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.0).status());
-        drop(fs::remove_dir(&self.0));
-    }
-}
+use lb_tests::ground::Ground;
 
 #[test]
 #[ignore = "needs root"]
 fn every_program_loads() {
-    let bpffs = Bpffs::mount();
-    let pins = Pins::hold(&bpffs.0.join("lb")).unwrap();
+    let ground = Ground::enter("verifier").unwrap();
+    let pins = Pins::hold(&ground.bpf_dir()).unwrap();
     let sizes = BTreeMap::new();
     let options = LoadOptions { maps: &pins.maps(), sizes: &sizes, has_set_retval: probe::has_set_retval() };
     let loaded = load(&options).unwrap_or_else(|error| panic!("{error}"));
@@ -54,7 +34,7 @@ fn every_program_loads() {
 
 /// The deepest stack offset of each program as compiled: everything is inlined, so a program is one frame.
 fn stacks() -> BTreeMap<String, i32> {
-    let object = aya_obj::Object::parse(object()).unwrap();
+    let object = aya_obj::Object::parse(object()).expect("the agent loads it too");
     let mut stacks = BTreeMap::new();
     for (name, program) in &object.programs {
         let function = &object.functions[&program.function_key()];

@@ -84,6 +84,14 @@ pub struct Feature {
     pub without_it: String,
 }
 
+impl Canary {
+    /// Sorts the pods, as every list is.
+    pub fn sorted(mut self) -> Self {
+        self.uncovered.sort();
+        self
+    }
+}
+
 impl Status {
     /// True if the agent serves this node: it has synced, it is ready, and the canary is well. A problem is about one
     /// object, and does not make it false.

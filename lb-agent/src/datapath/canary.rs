@@ -61,12 +61,11 @@ impl CgroupPath {
         Ok(place(&fs::read_to_string("/proc/self/mountinfo")?, &directory).map(Self))
     }
 
-    /// True if the process's cgroup is this one or below it. A process that is gone counts as covered.
-    pub fn covers(&self, process: u32) -> bool {
-        match fs::read_to_string(format!("/proc/{process}/cgroup")) {
-            Ok(text) => cgroup2(&text).is_none_or(|path| Path::new(path).starts_with(&self.0)),
-            Err(_) => true,
-        }
+    /// Returns the process's cgroup unless it is this one or below it. A process that is gone is nowhere.
+    pub fn misses(&self, process: u32) -> Option<PathBuf> {
+        let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+        let path = Path::new(cgroup2(&text)?);
+        (!path.starts_with(&self.0)).then(|| path.to_owned())
     }
 
     /// The depth below the root, which is 0.

@@ -1,6 +1,11 @@
 //! What is in the kernel: the loaded programs, their pins and their cgroup, and how they are exchanged while they run.
 
-use std::{collections::BTreeMap, fs::File, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use lb_ebpf::abi::maps::ARENA;
 
@@ -37,6 +42,7 @@ pub enum InstallError {
 #[derive(Debug)]
 pub struct Installed {
     pins: Pins,
+    path: PathBuf,
     cgroup: File,
     sizes: BTreeMap<String, u32>,
     loaded: Loaded,
@@ -46,10 +52,11 @@ impl Installed {
     /// Takes hold of the pins, opens or makes the maps and loads the programs. Attaches nothing yet: programs of an
     /// earlier run go on.
     pub fn load(bpf_dir: &Path, cgroup: &Path, sizes: BTreeMap<String, u32>) -> Result<Self, InstallError> {
+        let path = cgroup.to_owned();
         let cgroup = pin::open_cgroup(cgroup)?;
         let pins = Pins::hold(bpf_dir)?;
         let loaded = load_sized(&pins, &sizes)?;
-        Ok(Self { pins, cgroup, sizes, loaded })
+        Ok(Self { pins, path, cgroup, sizes, loaded })
     }
 
     /// Puts the programs behind the hooks; those of an earlier run are swapped atomically.
@@ -57,9 +64,19 @@ impl Installed {
         Ok(attach::attach(&self.loaded, &self.cgroup, &self.pins.links())?)
     }
 
-    /// True if every hook has its link.
-    pub fn is_attached(&self) -> bool {
-        attach::is_attached(&self.cgroup, &self.pins.links())
+    /// Attaches again what somebody else has detached, and returns how many hooks that were. A cgroup that was removed
+    /// and made again under its name is another one.
+    pub fn mend(&mut self) -> Result<usize, InstallError> {
+        self.cgroup = pin::open_cgroup(&self.path)?;
+        if attach::is_attached(&self.cgroup, &self.pins.links()) {
+            return Ok(0);
+        }
+        Ok(self.attach()?.made)
+    }
+
+    /// The kernel's number of a hook's program.
+    pub fn program_id(&self, hook: &str) -> Option<u32> {
+        self.loaded.programs.get(hook).map(|program| program.id)
     }
 
     /// The maps that the agent keeps.

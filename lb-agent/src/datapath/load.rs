@@ -82,6 +82,8 @@ pub struct Loaded {
 pub struct LoadedProgram {
     /// Its descriptor.
     pub fd: OwnedFd,
+    /// The kernel's number of it.
+    pub id: u32,
     /// Instructions that the verifier walked (5.16), for tests and `probe`.
     pub verified: Option<u32>,
     /// Bytes of translated instructions, eight each.
@@ -144,6 +146,7 @@ fn verify(name: &str, program: &mut Program) -> Result<LoadedProgram, LoadError>
     let fd = fd.map_err(|source| LoadError::Descriptor { name: name.to_owned(), source })?;
     Ok(LoadedProgram {
         fd,
+        id: info.id(),
         verified: info.verified_instruction_count(),
         translated: info.size_translated().unwrap_or(0),
     })

@@ -1,7 +1,9 @@
 //! Network namespaces on this machine: which are pods of this node, what addresses they hold, who runs in them.
 //!
 //! No CNI is asked. A namespace is a pod's if one of its addresses is on a Pod object of this node, or if a veth joins
-//! it to the namespace that the agent runs in; other nodes' pods on the same machine are neither.
+//! it to the namespace that the agent runs in; other nodes' pods on the same machine are neither, and another cluster's
+//! are not ours though their addresses may be. A veth whose end here
+//! holds the node's own address leads the other way: a node that is a container itself is joined so to its machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,8 +64,9 @@ impl Host {
 }
 
 /// Finds the namespaces of this machine, the agent's own left out, by inode. What vanishes meanwhile is passed over.
-pub fn scan(host: &Host) -> io::Result<BTreeMap<u64, Namespace>> {
-    let peers = joined_ids()?;
+/// `node` are the node's addresses.
+pub fn scan(host: &Host, node: &BTreeSet<IpAddr>) -> io::Result<BTreeMap<u64, Namespace>> {
+    let peers = joined_ids(node)?;
     let mut found: BTreeMap<u64, (File, Vec<u32>)> = BTreeMap::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -105,10 +108,19 @@ fn add(found: &mut BTreeMap<u64, (File, Vec<u32>)>, path: &Path, process: Option
     processes.extend(process);
 }
 
-/// The ids (as the agent's namespace counts them) of namespaces that hold the other end of one of its devices.
-fn joined_ids() -> io::Result<BTreeSet<i32>> {
+/// The ids (as the agent's namespace counts them) of namespaces that hold the other end of one of its devices, those
+/// devices left out that hold an address of the node.
+fn joined_ids(node: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<i32>> {
+    let held = super::netlink::addresses()?.into_iter().filter(|local| node.contains(&local.address));
+    let uplinks: BTreeSet<String> = held.map(|local| local.device).collect();
     let links = sys::netlink(libc::NETLINK_ROUTE, RTM_GETLINK, libc::NLM_F_DUMP as u16, &[0; IFINFOMSG])?;
-    Ok(links.iter().filter_map(|link| number(sys::attribute(link, IFINFOMSG, IFLA_LINK_NETNSID)?)).collect())
+    let is_uplink = |link: &[u8]| {
+        let name =
+            sys::attribute(link, IFINFOMSG, libc::IFLA_IFNAME).and_then(|name| name.split(|byte| *byte == 0).next());
+        name.and_then(|name| std::str::from_utf8(name).ok()).is_some_and(|name| uplinks.contains(name))
+    };
+    let pods = links.iter().filter(|link| !is_uplink(link));
+    Ok(pods.filter_map(|link| number(sys::attribute(link, IFINFOMSG, IFLA_LINK_NETNSID)?)).collect())
 }
 
 /// The id by which the agent's namespace knows another one, if it knows it.

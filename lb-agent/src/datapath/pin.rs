@@ -40,6 +40,14 @@ pub enum PinError {
         /// The path.
         path: PathBuf,
     },
+    /// The cgroup cannot be opened.
+    #[error("--cgroup {}: {source}", path.display())]
+    Cgroup {
+        /// The path.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Another agent holds the pins.
     #[error("--bpf-dir {}: another lb-agent is running on these pins", path.display())]
     Held {
@@ -59,6 +67,7 @@ pub enum PinError {
 /// The pins of one agent, held against a second one until dropped.
 #[derive(Debug)]
 pub struct Pins {
+    dir: PathBuf,
     root: PathBuf,
     _lock: Flock<File>,
 }
@@ -90,7 +99,7 @@ impl Pins {
             }
         })?;
         let root = dir.join(format!("v{}", abi::VERSION));
-        let pins = Self { root, _lock: lock };
+        let pins = Self { dir: dir.to_owned(), root, _lock: lock };
         for path in [pins.maps(), pins.links()] {
             fs::create_dir_all(&path).map_err(io(&path))?;
         }
@@ -107,25 +116,30 @@ impl Pins {
         self.root.join("links")
     }
 
-    /// Removes every pin: programs detach and maps go, unless somebody else holds them. Returns how many.
+    /// Removes every pin, of other versions too: programs detach and maps go, unless somebody else holds them. Returns
+    /// how many.
     pub fn remove(self) -> Result<usize, PinError> {
         let mut removed = 0;
-        // Links first: no program runs on while its maps go.
-        for dir in [self.links(), self.maps()] {
-            for path in entries(&dir)? {
-                fs::remove_file(&path).map_err(|source| PinError::Io { path, source })?;
-                removed += 1;
+        for root in entries(&self.dir)?.into_iter().filter(|path| is_version(path)) {
+            // Links first: no program runs on while its maps go.
+            for dir in [root.join("links"), root.join("maps")].into_iter().filter(|dir| dir.exists()) {
+                for path in entries(&dir)? {
+                    fs::remove_file(&path).map_err(|source| PinError::Io { path, source })?;
+                    removed += 1;
+                }
+                fs::remove_dir(&dir).map_err(|source| PinError::Io { path: dir, source })?;
             }
-            fs::remove_dir(&dir).map_err(|source| PinError::Io { path: dir, source })?;
+            fs::remove_dir(&root).map_err(|source| PinError::Io { path: root, source })?;
         }
-        fs::remove_dir(&self.root).map_err(|source| PinError::Io { path: self.root.clone(), source })?;
+        // It stays where it is a mount of its own, or holds something else.
+        drop(fs::remove_dir(&self.dir));
         Ok(removed)
     }
 }
 
 /// Opens a cgroup v2 directory.
 pub fn open_cgroup(path: &Path) -> Result<File, PinError> {
-    let io = |source| PinError::Io { path: path.to_owned(), source };
+    let io = |source| PinError::Cgroup { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     match nix::sys::statfs::fstatfs(&file) {
         Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Ok(file),
@@ -172,6 +186,12 @@ fn copy(old: &RawMap, new: &RawMap) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `v` and a number: the directory of one layout of the maps.
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('v'));
+    name.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, PinError> {

@@ -1,6 +1,12 @@
 //! One look at the pods of this node: who they are, whether the hooks see them, where their sockets live.
 
-use std::{collections::BTreeMap, fs::File, io, net::IpAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    net::IpAddr,
+    path::Path,
+};
 
 use super::{
     canary::{self, CgroupPath},
@@ -25,8 +31,9 @@ pub struct Look {
     pub host: u64,
     /// The hooks saw the canary of the host's namespace and of every pod's.
     pub hooks_work: bool,
-    /// Pods that the hooks do not cover: their canary was not seen, or a process of theirs lies outside the cgroup.
-    pub uncovered: Vec<String>,
+    /// Pods that the hooks do not cover, by name, and why: their canary was not seen, or a process of theirs lies
+    /// outside the cgroup.
+    pub uncovered: BTreeMap<String, String>,
     /// Addresses by the cookie of the pod's namespace.
     pub clients: BTreeMap<u64, Vec<IpAddr>>,
     /// The namespaces in which translated sockets live: the host's and the pods'.
@@ -40,10 +47,11 @@ impl Pods {
         Ok(Self { host: Host::open()?, canary, attached: CgroupPath::of(cgroup)?, cookies: BTreeMap::new() })
     }
 
-    /// Looks. `pods` are the addresses on Pod objects of this node that have a namespace of their own.
-    pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>) -> io::Result<Look> {
-        let mut found = namespaces::scan(&self.host)?;
-        found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(|ip| pods.contains_key(ip)));
+    /// Looks. `pods` are the addresses on Pod objects of this node that have a namespace of their own, `node` those of
+    /// the node itself.
+    pub fn look(&mut self, pods: &BTreeMap<IpAddr, Name>, node: &BTreeSet<IpAddr>) -> io::Result<Look> {
+        let mut found = namespaces::scan(&self.host, node)?;
+        keep_pods(&mut found, pods);
         let dialled: BTreeMap<u64, u64> = std::iter::once((self.host.inode, &self.host.file))
             .chain(found.iter().map(|(inode, namespace)| (*inode, &namespace.file)))
             .filter_map(|(inode, file)| Some((inode, canary::dial(file).ok()?)))
@@ -64,23 +72,36 @@ impl Pods {
             ..Look::default()
         };
         for (inode, namespace) in found {
-            let covered = seen(&inode).is_some() && self.covers(&namespace);
-            if !covered {
-                look.uncovered.push(title(&namespace, pods));
+            let outside = self.outside(&namespace);
+            let unseen = || seen(&inode).is_none().then(|| "no hook saw a connect from its namespace".to_owned());
+            if let Some(why) = outside.or_else(unseen) {
+                look.uncovered.insert(title(&namespace, pods), why);
             }
             if let Some(cookie) = namespace.cookie.or_else(|| self.cookies.get(&inode).copied()) {
                 look.clients.insert(cookie, namespace.addresses);
             }
             look.namespaces.push(namespace.file);
         }
-        look.uncovered.sort();
         Ok(look)
     }
 
-    /// True if every process in the namespace has its cgroup at or below the attach point.
-    fn covers(&self, namespace: &Namespace) -> bool {
-        self.attached.as_ref().is_none_or(|at| namespace.processes.iter().all(|process| at.covers(*process)))
+    /// Names the first process in the namespace whose cgroup is neither the attach point nor below it.
+    fn outside(&self, namespace: &Namespace) -> Option<String> {
+        let at = self.attached.as_ref()?;
+        let mut missed = namespace.processes.iter().filter_map(|process| Some((process, at.misses(*process)?)));
+        let (process, cgroup) = missed.next()?;
+        Some(format!("its process {process} is in cgroup {}, which the hooks are not attached to", cgroup.display()))
     }
+}
+
+/// Keeps the namespaces of this node's pods: those that a veth joins to the host's, and for networks without one those
+/// that hold a pod's address. An address that a joined namespace holds says nothing about another one, such as that of
+/// a second cluster on this machine.
+fn keep_pods(found: &mut BTreeMap<u64, Namespace>, pods: &BTreeMap<IpAddr, Name>) {
+    let joined = found.values().filter(|namespace| namespace.joined);
+    let taken: BTreeSet<IpAddr> = joined.flat_map(|namespace| namespace.addresses.iter().copied()).collect();
+    let told = |ip: &IpAddr| pods.contains_key(ip) && !taken.contains(ip);
+    found.retain(|_, namespace| namespace.joined || namespace.addresses.iter().any(told));
 }
 
 /// The pod's name, or where no Pod object has one of its addresses, those.
@@ -91,5 +112,33 @@ fn title(namespace: &Namespace, pods: &BTreeMap<IpAddr, Name>) -> String {
             Some(address) => address.to_string(),
             None => format!("netns {}", namespace.inode),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_told_by_its_veth_or_else_by_its_address() {
+        let pods = BTreeMap::from([("10.0.0.1".parse().unwrap(), Name::new("x", "a"))]);
+        for (name, namespaces, want) in [
+            ("a veth", vec![(true, "10.0.0.1")], vec![0]),
+            ("a veth and no Pod object", vec![(true, "10.0.0.9")], vec![0]),
+            ("no veth and a pod's address", vec![(false, "10.0.0.1")], vec![0]),
+            ("no veth and another address", vec![(false, "10.0.0.9")], vec![]),
+            ("another cluster's pod of the same address", vec![(true, "10.0.0.1"), (false, "10.0.0.1")], vec![0]),
+        ] {
+            let mut found: BTreeMap<u64, Namespace> = (0..)
+                .zip(namespaces)
+                .map(|(inode, (joined, address))| {
+                    let file = File::open("/dev/null").unwrap();
+                    let addresses = vec![address.parse().unwrap()];
+                    (inode, Namespace { file, inode, cookie: None, addresses, joined, processes: Vec::new() })
+                })
+                .collect();
+            keep_pods(&mut found, &pods);
+            assert_eq!(found.into_keys().collect::<Vec<_>>(), want, "{name}");
+        }
     }
 }

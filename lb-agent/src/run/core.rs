@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
 };
@@ -26,6 +26,9 @@ use crate::{
 
 /// The maps are compared with what they should hold this often, whatever happens.
 const READ_BACK: Duration = Duration::from_secs(30);
+/// The kind of problem of slices without a Service. A directory of manifests sees it at once and by the slice's field,
+/// the maps only by the Service: it is said once.
+const NO_SERVICE: &str = "NoService";
 
 /// Objects and maps.
 pub(super) struct Core {
@@ -37,6 +40,8 @@ pub(super) struct Core {
     pub(super) reconciler: Reconciler<KernelStore>,
     /// The programs behind the maps.
     pub(super) installed: Installed,
+    /// The source itself names slices that have no Service.
+    pub(super) source_names_orphans: bool,
     /// Every first list has been read.
     pub(super) synced: bool,
     /// The maps have held what was wanted at least once since then.
@@ -69,6 +74,7 @@ pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) 
     let mut again = Some(Duration::ZERO);
     let mut read_back = started + READ_BACK;
     let mut asked = None;
+    let mut told_pods = false;
     loop {
         let until_read_back = read_back.saturating_duration_since(Instant::now());
         let first = match told.recv_timeout(again.unwrap_or(until_read_back).min(until_read_back)) {
@@ -91,19 +97,21 @@ pub(super) fn run(shared: &Arc<Shared>, told: &Receiver<Told>, follow: &Follow) 
             if let Err(error) = core.reconciler.read_back() {
                 tracing::warn!(%error, "the maps cannot be read back");
             }
+            core.write_config(shared);
         }
         if !work {
             continue;
         }
         again = core.step(shared, follow, started, &mut asked);
+        if !told_pods {
+            told_pods = true;
+            core.tell_pods(follow);
+        }
     }
 }
 
 fn more(told: &Receiver<Told>) -> Option<Told> {
-    match told.try_recv() {
-        Ok(told) => Some(told),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    }
+    told.try_recv().ok()
 }
 
 /// Waits for grace periods until nobody asks any more.
@@ -122,6 +130,7 @@ pub(super) fn wait_for_grace(asked: &Receiver<Epoch>, core: &Sender<Told>) {
 
 impl Core {
     fn follow_source(&mut self, shared: &Shared, follow: &Follow, update: Update) -> bool {
+        self.source_names_orphans = update.problems.iter().any(|problem| problem.kind == NO_SERVICE);
         shared.report("source", update.problems);
         let mut changes = Changes::default();
         for event in update.events {
@@ -135,11 +144,11 @@ impl Core {
             return false;
         }
         shared.health.queued(Moment::now());
-        if changes.nodes || changes.pods {
-            self.tell_pods(follow);
-        }
         if changes.nodes {
             self.refresh_facts(shared);
+        }
+        if changes.nodes || changes.pods {
+            self.tell_pods(follow);
         }
         self.reconciler.event(changes);
         true
@@ -161,14 +170,38 @@ impl Core {
         let local = std::mem::take(&mut self.facts.local);
         self.facts = Facts::new(&self.model, &node, local);
         shared.health.node(self.model.nodes.get(&node).is_some_and(|node| node.leaving));
-        let written = node::write_addresses(&shared.maps, &self.host_addresses());
+        self.write_config(shared);
+    }
+
+    /// Writes what the programs read of the configuration and of this node, where it is not there.
+    fn write_config(&self, shared: &Shared) {
+        let written = node::write_settings(&shared.maps, &shared.settings)
+            .and_then(|()| node::write_addresses(&shared.maps, &self.host_addresses()));
         let problems = written.err().map(|error| Problem {
             kind: "MapWrite",
             object: "Map config".to_owned(),
             field: String::new(),
-            message: format!("host-network clients keep their old address: {error}"),
+            message: format!("the programs go on with what they were told before: {error}"),
         });
         shared.report("node", problems.into_iter().collect());
+    }
+
+    /// Attaches again what somebody else has detached.
+    pub(super) fn keep_attached(&mut self, shared: &Shared) {
+        let problem = match self.installed.mend() {
+            Ok(0) => None,
+            Ok(hooks) => {
+                tracing::warn!(hooks, "somebody else had detached hooks; they are attached again");
+                None
+            }
+            Err(error) => Some(Problem {
+                kind: "Detached",
+                object: format!("Node {}", shared.node),
+                field: "--cgroup".to_owned(),
+                message: format!("somebody else has detached hooks, and they cannot be attached again: {error}"),
+            }),
+        };
+        shared.report("hooks", problem.into_iter().collect());
     }
 
     /// The addresses that host-network clients count as: the Node's, or where there is no Node, the first of each
@@ -195,7 +228,8 @@ impl Core {
             }
         }
         // The receiver ends with the agent.
-        let _ = follow.pods.send(pods::Told::Pods(pods));
+        let node = self.host_addresses().into_iter().collect();
+        let _ = follow.pods.send(pods::Told::Pods { pods, node });
     }
 
     fn step(
@@ -206,7 +240,10 @@ impl Core {
         asked: &mut Option<Epoch>,
     ) -> Option<Duration> {
         let began = Instant::now();
-        let outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
+        let mut outcome = self.reconciler.step(&self.model, &self.facts, started.elapsed());
+        if self.source_names_orphans {
+            outcome.problems.retain(|problem| problem.kind != NO_SERVICE);
+        }
         shared.report("maps", outcome.problems);
         let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
         for op in &outcome.plan {

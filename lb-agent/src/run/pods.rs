@@ -22,7 +22,7 @@ use super::shared::{Shared, locked};
 use crate::{
     api::status::Canary,
     datapath::{
-        node,
+        grace, node,
         pods::{Look, Pods},
         sockets,
     },
@@ -42,40 +42,67 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the thread is told.
 pub(super) enum Told {
-    /// The addresses of this node's pods, by the objects.
-    Pods(BTreeMap<IpAddr, Name>),
+    /// This node and its pods, by the objects; told first when the maps hold what a canary needs.
+    Pods {
+        /// The addresses of pods that have a namespace of their own.
+        pods: BTreeMap<IpAddr, Name>,
+        /// The addresses of the node: a device that holds one leads away from it, to no pod.
+        node: BTreeSet<IpAddr>,
+    },
     /// Backends that are gone.
     Removed(Vec<(BackendId, Backend)>),
 }
 
 /// Runs until nobody tells anything any more.
 pub(super) fn run(shared: &Arc<Shared>, mut pods: Pods, told: &Receiver<Told>, close_tcp: bool) {
-    let mut known = BTreeMap::new();
-    let mut namespaces = Vec::new();
-    let mut next = Instant::now();
+    let (mut known, mut uplinks) = (BTreeMap::new(), BTreeSet::new());
+    let mut doomed = BTreeSet::new();
+    let mut next = None;
     loop {
-        match told.recv_timeout(next.saturating_duration_since(Instant::now())) {
-            Ok(Told::Pods(now)) => {
-                known = now;
-                next = next.min(Instant::now() + PAUSE);
+        let first = match next {
+            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(next) => told.recv_timeout(Instant::saturating_duration_since(&next, Instant::now())),
+        };
+        match first {
+            Ok(Told::Pods { pods, node }) => {
+                (known, uplinks) = (pods, node);
+                next = soon(next.or(Some(Instant::now())));
                 continue;
             }
             Ok(Told::Removed(removed)) => {
-                close(shared, &removed, &namespaces, close_tcp);
+                // A program that still chose one of them has remembered its socket by then.
+                grace::wait();
+                doomed.extend(Family::ALL.into_iter().flat_map(|family| match family {
+                    Family::V4 => translated::<V4>(shared, &removed, close_tcp),
+                    Family::V6 => translated::<V6>(shared, &removed, close_tcp),
+                }));
+                // Closed after a look of its own: a socket's namespace may be younger than the last one.
+                if !doomed.is_empty() {
+                    next = soon(next);
+                }
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        match pods.look(&known) {
-            Ok(look) => namespaces = report(shared, look),
+        shared.core().keep_attached(shared);
+        match pods.look(&known, &uplinks) {
+            Ok(look) => {
+                let namespaces = report(shared, look);
+                close(&std::mem::take(&mut doomed), &namespaces);
+            }
             Err(error) => {
                 tracing::warn!(%error, "pods cannot be looked at");
                 shared.health.canary(false, Moment::now());
             }
         }
-        next = Instant::now() + PERIOD;
+        next = Some(Instant::now() + PERIOD);
     }
+}
+
+/// Brings the next look forward. Before the first one is due, there is nothing to bring forward.
+fn soon(next: Option<Instant>) -> Option<Instant> {
+    next.map(|next| next.min(Instant::now() + PAUSE))
 }
 
 /// Writes down what a look found; returns the namespaces.
@@ -102,13 +129,13 @@ fn report(shared: &Shared, look: Look) -> Vec<File> {
                     .to_owned(),
         });
     }
-    for pod in &look.uncovered {
+    // Where no hook works, that is the one thing to say.
+    for (pod, why) in look.uncovered.iter().filter(|_| look.hooks_work) {
         problems.insert(Problem {
             kind: "Canary",
             object: format!("Pod {pod}"),
             field: "--cgroup".to_owned(),
-            message: "its processes lie outside the cgroup that the hooks are attached to: Services do not work in it"
-                .to_owned(),
+            message: format!("Services do not work in it: {why}"),
         });
     }
     shared.report("pods", problems);
@@ -116,29 +143,22 @@ fn report(shared: &Shared, look: Look) -> Vec<File> {
     let canary = Canary {
         ok: look.hooks_work && look.uncovered.is_empty(),
         last_unix: now.unix_seconds(),
-        uncovered: look.uncovered,
+        uncovered: look.uncovered.into_keys().collect(),
     };
     shared.health.canary(canary.ok, now);
     *locked(&shared.canary) = canary;
     look.namespaces
 }
 
-/// Closes the sockets that hooks sent to backends which are gone: UDP, whose owner would never learn it, and by
-/// option TCP.
-fn close(shared: &Shared, removed: &[(BackendId, Backend)], namespaces: &[File], close_tcp: bool) {
-    let cookies: BTreeSet<u64> = Family::ALL
-        .into_iter()
-        .flat_map(|family| match family {
-            Family::V4 => translated::<V4>(shared, removed, close_tcp),
-            Family::V6 => translated::<V6>(shared, removed, close_tcp),
-        })
-        .collect();
+/// Closes the sockets of these cookies, which hooks sent to backends that are gone: UDP, whose owner would never learn
+/// it, and by option TCP.
+fn close(cookies: &BTreeSet<u64>, namespaces: &[File]) {
     if cookies.is_empty() {
         return;
     }
     let mut closed = 0;
     for namespace in namespaces {
-        match sockets::close(namespace, &cookies) {
+        match sockets::close(namespace, cookies) {
             Ok(count) => closed += count,
             Err(error) => tracing::warn!(%error, "sockets on removed backends stay open in a namespace"),
         }

@@ -27,7 +27,7 @@ use crate::{
         netlink,
         node::{self, NodeSettings},
         pods::Pods,
-        sys,
+        privileges, sys,
     },
     desired,
     desired::facts::Facts,
@@ -46,10 +46,10 @@ const ADDRESS_POLL: Duration = Duration::from_secs(30);
 /// Serves this node until SIGTERM or SIGINT. The datapath stays in place.
 pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
     let failed = |what| move |source| RunError::Io { what, source };
-    if !nix::unistd::geteuid().is_root() {
-        return Err(RunError::Privileges { what: "the process does not run as root".to_owned() });
+    let missing = privileges::missing();
+    if !missing.is_empty() {
+        return Err(RunError::Privileges { what: format!("{} missing", missing.join(", ")) });
     }
-    let installed = Installed::load(&settings.bpf_dir, &settings.cgroup, settings.config.maps.by_name())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -59,9 +59,11 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
         let _inside = runtime.enter();
         ApiSocket::bind(&settings.socket)?
     };
-
+    // Last of what can be refused: it makes maps, or new ones of another size.
+    let installed = Installed::load(&settings.bpf_dir, &settings.cgroup, settings.config.maps.by_name())?;
     let maps = installed.maps()?;
-    node::write_settings(&maps, &node_settings(&settings.config))?;
+    let told = node_settings(&settings.config);
+    node::write_settings(&maps, &told)?;
     if let Ok(Some(cookie)) = sys::netns_cookie() {
         node::write_host(&maps, cookie)?;
     }
@@ -72,11 +74,13 @@ pub(super) fn serve(settings: Settings) -> Result<(), RunError> {
 
     let shared = Arc::new(Shared {
         node: settings.node.clone(),
+        settings: told,
         core: Mutex::new(Core {
             model: Model::default(),
             facts: Facts { node: settings.node.clone(), ..Facts::default() },
             reconciler,
             installed,
+            source_names_orphans: false,
             synced: false,
             ready: false,
         }),

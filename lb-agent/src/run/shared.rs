@@ -8,6 +8,7 @@ use std::{
 use super::core::Core;
 use crate::{
     api::status::Canary,
+    datapath::node::NodeSettings,
     health::Health,
     maps::raw::RawMap,
     metrics::Metrics,
@@ -18,6 +19,8 @@ use crate::{
 pub(super) struct Shared {
     /// This node's name.
     pub(super) node: String,
+    /// The part of the configuration that the programs read.
+    pub(super) settings: NodeSettings,
     /// Objects and maps.
     pub(super) core: Mutex<Core>,
     /// What the last canary found.

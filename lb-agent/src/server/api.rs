@@ -36,12 +36,12 @@ impl ApiSite {
         Ok(match query {
             Query::Status => {
                 let mut status = self.0.status()?;
-                status.canary.uncovered.sort();
+                status.canary = status.canary.sorted();
                 status.maps.sort();
                 status.problems.sort();
                 ok(&status)
             }
-            Query::Canary => ok(&self.0.canary()),
+            Query::Canary => ok(&self.0.canary().sorted()),
             Query::Services => ok(&self.services(None)?),
             Query::Service(name) => ok(&self.services(Some(name))?),
             Query::Backends => {

@@ -30,7 +30,7 @@ impl Site for HealthSite {
             "/healthz" => kube_proxys(self.health.healthz(Moment::now())),
             "/livez" => kube_proxys(self.health.livez(Moment::now())),
             "/canary" => {
-                let canary = self.answers.canary();
+                let canary = self.answers.canary().sorted();
                 reply::json(code(canary.ok), &canary)
             }
             _ => reply::page_not_found(),

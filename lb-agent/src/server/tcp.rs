@@ -36,16 +36,13 @@ pub async fn serve_tcp(tcp: Tcp, site: Arc<dyn Site>, problems: Arc<Mutex<Proble
         match TcpListener::bind(tcp.address).await {
             Ok(listener) => {
                 tcp.report(&problems, None);
-                tracing::info!(address = %tcp.address, "{} is served", tcp.what);
+                tracing::info!(address = %tcp.address, "serving {}", tcp.what);
                 return serve(listener, site, shutdown).await;
             }
             Err(error) => tcp.report(&problems, Some(tcp.problem(&error))),
         }
         tokio::select! {
-            () = stopped(&mut shutdown) => {
-                tcp.report(&problems, None);
-                return;
-            }
+            () = stopped(&mut shutdown) => return,
             () = time::sleep(RETRY) => {}
         }
     }
@@ -65,9 +62,9 @@ impl Tcp {
                 10256 | 10249 => "kube-proxy serves there, if it still runs on this node",
                 _ => "another process listens there",
             };
-            format!("{what} is not served: port {port} is taken ({holder}); tried again until it is free")
+            format!("{what} not served: port {port} is taken ({holder}); tried again until it is free")
         } else {
-            format!("{what} is not served on {address}: {error}; tried again")
+            format!("{what} not served on {address}: {error}; tried again until it can be had")
         };
         Problem { kind: "PortTaken", object: format!("listener {address}"), field: (*flag).to_owned(), message }
     }

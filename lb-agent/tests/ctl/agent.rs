@@ -33,11 +33,11 @@ fn what_cannot_be_served_is_one_line() {
     let config = directory.path().join("config.yaml");
     fs::write(&config, "socket: {closeTCP: true}\n").unwrap();
     let config = config.to_str().unwrap();
-    insta::assert_snapshot!(complaint(&agent("run")), @"");
-    insta::assert_snapshot!(complaint(&agent("run --kubeconfig /etc/kubeconfig")), @"");
-    insta::assert_snapshot!(complaint(&agent("run --manifests /m --devices eth0")), @"");
+    insta::assert_snapshot!(complaint(&agent("run")), @"nothing to serve: --manifests DIR names the directory of Services, EndpointSlices, Nodes and Pods");
+    insta::assert_snapshot!(complaint(&agent("run --kubeconfig /etc/kubeconfig")), @"--kubeconfig comes with the Kubernetes source; this version reads the same objects from --manifests DIR");
+    insta::assert_snapshot!(complaint(&agent("run --manifests /m --devices eth0")), @"--devices comes with the packet path (traffic from outside the nodes); this version translates at sockets and attaches to no device");
     let said = agent(&format!("run --manifests /m --cgroup /c --node-name n1 --config {config}"));
-    insta::assert_snapshot!(complaint(&said).replace(config, "FILE"), @"");
+    insta::assert_snapshot!(complaint(&said).replace(config, "FILE"), @"--config FILE: unknown key socket.closeTCP; known here: hostNamespaceOnly, excludeCgroups, closeTcp, rememberPeer, translateLocalAddresses");
     let said = agent("run --log-format json");
     let line: Value = serde_json::from_str(&said.err).unwrap();
     assert_eq!((&line["level"], said.code), (&Value::from("ERROR"), 1));

@@ -27,7 +27,7 @@ fn complaint(said: &Said, socket: &Path) -> String {
 fn no_socket() {
     let directory = TempDir::new().unwrap();
     let socket = directory.path().join("none.sock");
-    insta::assert_snapshot!(complaint(&status(&socket), &socket), @"");
+    insta::assert_snapshot!(complaint(&status(&socket), &socket), @"lbctl: no agent at SOCKET: there is no such socket; does lb-agent run on this node? (--socket and LB_AGENT_SOCKET name another)");
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_socket_that_nobody_serves() {
     let directory = TempDir::new().unwrap();
     let socket = directory.path().join("old.sock");
     drop(UnixListener::bind(&socket).unwrap());
-    insta::assert_snapshot!(complaint(&status(&socket), &socket), @"");
+    insta::assert_snapshot!(complaint(&status(&socket), &socket), @"lbctl: no agent at SOCKET: nobody listens on it; the agent has ended");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_socket_for_others() {
     } else {
         fs::set_permissions(&agent.socket, Permissions::from_mode(0o000)).unwrap();
     }
-    insta::assert_snapshot!(complaint(&said(&mut lbctl), &agent.socket), @"");
+    insta::assert_snapshot!(complaint(&said(&mut lbctl), &agent.socket), @"lbctl: SOCKET: permission denied; the socket is for root, and for its group");
 }
 
 /// Serves one connection: reads the request, writes `answer`, hangs up.
@@ -74,17 +74,17 @@ fn speaks(answer: &'static str) -> String {
 
 #[test]
 fn something_else_answers() {
-    insta::assert_snapshot!(speaks("220 mail.example ESMTP\r\n"), @"");
-    insta::assert_snapshot!(speaks("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), @"");
-    insta::assert_snapshot!(speaks("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 2\r\n\r\n{}"), @"");
-    insta::assert_snapshot!(speaks(""), @"");
+    insta::assert_snapshot!(speaks("220 mail.example ESMTP\r\n"), @"lbctl: what answers at SOCKET is no lb-agent: it does not speak HTTP");
+    insta::assert_snapshot!(speaks("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), @"lbctl: what answers at SOCKET is no lb-agent: it does not say what it is");
+    insta::assert_snapshot!(speaks("HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Length: 2\r\n\r\n{}"), @r#"lbctl: what answers at SOCKET is no lb-agent: it calls itself "nginx""#);
+    insta::assert_snapshot!(speaks(""), @"lbctl: the agent at SOCKET hung up: connection closed before message completed");
 }
 
 #[test]
 fn an_agent_of_another_time() {
     let answer = "HTTP/1.1 200 OK\r\nServer: lb-agent/9.0.0\r\nContent-Length: 15\r\n\r\n{\"node\":\"far\"}\n";
-    insta::assert_snapshot!(speaks(answer), @"");
-    let answer = "HTTP/1.1 503 Service Unavailable\r\nServer: lb-agent/9.0.0\r\nContent-Length: 62\r\n\r\n\
+    insta::assert_snapshot!(speaks(answer), @"lbctl: lb-agent/9.0.0 says what this lbctl (lb-agent/0.1.0) does not understand: missing field `version` at line 1 column 14");
+    let answer = "HTTP/1.1 503 Service Unavailable\r\nServer: lb-agent/9.0.0\r\nContent-Length: 64\r\n\r\n\
                   {\"error\":{\"reason\":\"OfTomorrow\",\"message\":\"it is not tomorrow\"}}";
-    insta::assert_snapshot!(speaks(answer), @"");
+    insta::assert_snapshot!(speaks(answer), @"lbctl: it is not tomorrow");
 }

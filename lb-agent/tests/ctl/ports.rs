@@ -124,7 +124,7 @@ fn a_port_that_is_taken_is_a_problem_while_it_lasts() {
     assert_eq!(
         problem.message,
         format!(
-            "/healthz is not served: port {port} is taken (another process listens there); tried again until it is free"
+            "/healthz not served: port {port} is taken (another process listens there); tried again until it is free"
         )
     );
     drop(holder);
@@ -132,4 +132,17 @@ fn a_port_that_is_taken_is_a_problem_while_it_lasts() {
     assert_eq!(http::over_tcp(address, "GET", "/livez").code, 200);
     served.stop();
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn waiting_for_a_port_ends_with_the_agent_and_cures_nothing() {
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let problems = Arc::new(Mutex::new(Problems::default()));
+    let site = Arc::new(HealthSite { health: Arc::default(), answers: Arc::new(Node::default()) });
+    let mut served = serve(holder.local_addr().unwrap(), site, Arc::clone(&problems));
+    wait("a problem", || !problems.lock().unwrap().all().is_empty());
+    let start = Instant::now();
+    served.stop();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(problems.lock().unwrap().all().len(), 1);
 }

@@ -42,7 +42,7 @@ fn owner_and_group_may_ask_and_it_goes_with_the_agent() {
 fn a_second_agent_is_refused_and_the_first_goes_on() {
     let agent = Agent::start();
     let error = bind(&agent.socket).unwrap_err();
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(error, @"--socket SOCKET: another agent serves it; one node has one agent, or each its own --socket");
     assert_eq!(agent.lbctl("status").code, 0);
 }
 
@@ -78,7 +78,7 @@ fn what_is_no_socket_stays() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("notes.txt");
     fs::write(&path, "dear diary").unwrap();
-    insta::assert_snapshot!(bind(&path).unwrap_err(), @"");
+    insta::assert_snapshot!(bind(&path).unwrap_err(), @"--socket SOCKET: there is a file that is no socket; it stays as it is");
     assert_eq!(fs::read_to_string(&path).unwrap(), "dear diary");
     let long = directory.path().join("x".repeat(120));
     let error = bind(&long).unwrap_err();

@@ -58,6 +58,15 @@ impl<A> DatagramKey<A> {
     pub const TO_FRONTEND: u8 = 0;
     /// The key names a backend, the value its frontend.
     pub const FROM_BACKEND: u8 = 1;
+
+    /// Names the direction of a socket's flow that leads to, or comes from, `address` and `port` (network order).
+    #[inline(always)]
+    pub const fn new(cookie: u64, address: A, port: [u8; 2], direction: u8) -> Self
+    where
+        A: Copy,
+    {
+        Self { cookie: cookie.to_ne_bytes(), address, port, direction, _reserved: 0 }
+    }
 }
 
 /// The other end of a [`DatagramKey`].

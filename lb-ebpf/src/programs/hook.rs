@@ -23,7 +23,7 @@ use lb_ebpf::{
         frontend::{FrontendKey, Word},
         run::{self, LINE_WORDS, RunHeader},
     },
-    tables::{Client, Surroundings, Tables},
+    tables::{Client, Replaced, Surroundings, Tables},
 };
 
 use super::maps::{self, Maps, Range};
@@ -170,14 +170,12 @@ impl<A: Maps> Tables<A> for Hook {
     }
 
     #[inline(always)]
-    fn set_peer(&self, cookie: u64, peer: &Peer<A>) -> bool {
+    fn replace_peer(&self, cookie: u64, peer: &Peer<A>) -> Replaced<A> {
         match A::peers().get_ptr_mut(cookie) {
             // SAFETY: as in `peer`.
-            Some(live) => {
-                unsafe { *live = *peer };
-                true
-            }
-            None => A::peers().insert(cookie, peer, ANY).is_ok(),
+            Some(live) => Replaced::Old(unsafe { core::ptr::replace(live, *peer) }),
+            None if A::peers().insert(cookie, peer, ANY).is_ok() => Replaced::New,
+            None => Replaced::Full,
         }
     }
 
@@ -200,10 +198,9 @@ impl<A: Maps> Tables<A> for Hook {
 
     #[inline(always)]
     fn sight(&self) {
-        // SAFETY: helpers on this program's context.
-        let sighting =
-            Sighting { seen_ns: unsafe { bpf_ktime_get_ns() }, socket: unsafe { bpf_get_socket_cookie(self.0) } };
-        done(maps::canary.insert(self.namespace(), sighting, ANY));
+        // SAFETY: helpers without arguments, and on this program's context.
+        let (seen_ns, socket) = unsafe { (bpf_ktime_get_ns(), bpf_get_socket_cookie(self.0)) };
+        done(maps::canary.insert(self.namespace(), Sighting { seen_ns, socket }, ANY));
     }
 }
 

@@ -1,11 +1,15 @@
 //! connect, sendmsg, recvmsg and getpeername: sockaddr in, sockaddr out.
+#![expect(
+    clippy::redundant_closure,
+    reason = "a closure of its own is inlined; a function passed by name is called through a shim, in a second frame"
+)]
 
 use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::{EbpfContext as _, helpers::bpf_set_retval, macros::cgroup_sock_addr, programs::SockAddrContext};
 use lb_ebpf::{
     abi::{
-        address::{V4, V6, unmapped},
+        address::{Address as _, V4, V6, unmapped},
         drops::DropReason,
     },
     socket::{self, Destination, Endpoint, Outcome},
@@ -47,28 +51,29 @@ pub(crate) fn sendmsg6(ctx: SockAddrContext) -> i32 {
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, |hook, from| socket::receive(hook, from))
+    backward4(&ctx, |hook, at| socket::receive(hook, at))
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, |hook, from| socket::receive(hook, from), |hook, from| socket::receive(hook, from))
+    backward6(&ctx, |hook, at| socket::receive(hook, at), |hook, at| socket::receive(hook, at))
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
-    backward4(&ctx, |hook, peer| socket::peer(hook, peer))
+    backward4(&ctx, |hook, at| socket::peer(hook, at))
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
-    backward6(&ctx, |hook, peer| socket::peer(hook, peer), |hook, peer| socket::peer(hook, peer))
+    backward6(&ctx, |hook, at| socket::peer(hook, at), |hook, at| socket::peer(hook, at))
 }
 
 #[inline(always)]
 fn forward4(ctx: &SockAddrContext, decide: impl Fn(&Hook, &Destination<V4>) -> Outcome<Endpoint<V4>>) -> i32 {
     let hook = Hook(ctx.as_ptr());
-    if hook.left_alone() {
+    // The canary asks whether the hook runs, which it does for sockets that it leaves alone.
+    if hook.left_alone() && address4(ctx) != V4::CANARY {
         return ALLOW;
     }
     let protocol = protocol(ctx);
@@ -93,7 +98,7 @@ fn forward6(
     decide6: impl Fn(&Hook, &Destination<V6>) -> Outcome<Endpoint<V6>>,
 ) -> i32 {
     let hook = Hook(ctx.as_ptr());
-    if hook.left_alone() {
+    if hook.left_alone() && address6(ctx) != V6::CANARY {
         return ALLOW;
     }
     let (address, port, protocol) = (address6(ctx), port(ctx), protocol(ctx));

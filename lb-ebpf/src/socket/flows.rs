@@ -10,8 +10,27 @@ use crate::{
         frontend::{FrontendKey, address_flags, scope},
     },
     socket::Choice,
-    tables::{Surroundings, Tables},
+    tables::{Replaced, Surroundings, Tables},
 };
+
+/// Repeats a decision once if a table changed under it; the second time the new state is there.
+///
+/// A macro, since a closure cannot be told to be inlined: called from two programs it would become a function of its
+/// own, and the two frames together are more than the 512 bytes that a kernel allows.
+macro_rules! again {
+    ($tables:expr, $decision:expr) => {{
+        let mut repeated = false;
+        loop {
+            match $decision {
+                Err(DropReason::Torn) if !repeated => {
+                    repeated = true;
+                    $tables.counter(Counter::Retried);
+                }
+                outcome => break outcome,
+            }
+        }
+    }};
+}
 
 /// An address and a port in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +48,7 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let Some(choice) = again(tables, || resolve(tables, to))? else { return Ok(None) };
+    let Some(choice) = again!(tables, resolve(tables, to))? else { return Ok(None) };
     if choice.counted || tables.remembers() {
         remember(tables, to, &choice);
     }
@@ -44,23 +63,16 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let Some((choice, new)) = again(tables, || resolve_datagram(tables, to))? else { return Ok(None) };
+    let Some((choice, new)) = again!(tables, resolve_datagram(tables, to))? else { return Ok(None) };
     let backend = Endpoint { address: choice.backend.address, port: choice.backend.port };
     if new {
-        let (cookie, id, service) = (tables.cookie().to_ne_bytes(), choice.id.to_ne_bytes(), choice.backend.service);
-        let mut key = DatagramKey {
-            cookie,
-            address: backend.address,
-            port: backend.port,
-            direction: DatagramKey::<A>::FROM_BACKEND,
-            _reserved: 0,
-        };
-        let mut value = Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id: id, service };
+        let (cookie, backend_id, service) = (tables.cookie(), choice.id.to_ne_bytes(), choice.backend.service);
         // The way back first: an answer may arrive before the next line has run.
+        let key = DatagramKey::new(cookie, backend.address, backend.port, DatagramKey::<A>::FROM_BACKEND);
+        let value = Datagram { address: to.address, port: to.port, _reserved: [0; 2], backend_id, service };
         tables.set_datagram(&key, &value);
-        (key.address, key.port, key.direction) = (to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
-        (value.address, value.port) = (backend.address, backend.port);
-        tables.set_datagram(&key, &value);
+        let key = DatagramKey::new(cookie, to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
+        tables.set_datagram(&key, &Datagram { address: backend.address, port: backend.port, ..value });
     }
     tables.counter(Counter::Datagrams);
     Ok(Some(backend))
@@ -73,13 +85,7 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let key = DatagramKey {
-        cookie: tables.cookie().to_ne_bytes(),
-        address: from.address,
-        port: from.port,
-        direction: DatagramKey::<A>::FROM_BACKEND,
-        _reserved: 0,
-    };
+    let key = DatagramKey::new(tables.cookie(), from.address, from.port, DatagramKey::<A>::FROM_BACKEND);
     match tables.datagram(&key) {
         Some(found) => Some(Endpoint { address: found.address, port: found.port }),
         None => peer(tables, from),
@@ -135,26 +141,6 @@ where
     }
 }
 
-/// Repeats a decision once if a table changed under it; the second time the new state is there.
-#[inline(always)]
-fn again<A, T, R>(tables: &T, decide: impl Fn() -> Outcome<R>) -> Outcome<R>
-where
-    A: Address,
-    T: Surroundings<A>,
-{
-    // A loop and not a second call: the decision is large, and inlined at each place that calls it.
-    let mut repeated = false;
-    loop {
-        match decide() {
-            Err(DropReason::Torn) if !repeated => {
-                repeated = true;
-                tables.counter(Counter::Retried);
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 #[inline(always)]
 fn resolve<A, T>(tables: &T, to: &Destination<A>) -> Outcome<Choice<A>>
 where
@@ -177,13 +163,7 @@ where
     let Some(word) = locate(tables, to)? else { return Ok(None) };
     if word.kind().is_some_and(|kind| kind.has_run()) {
         let run = header(tables, word)?;
-        let key = DatagramKey {
-            cookie: tables.cookie().to_ne_bytes(),
-            address: to.address,
-            port: to.port,
-            direction: DatagramKey::<A>::TO_FRONTEND,
-            _reserved: 0,
-        };
+        let key = DatagramKey::new(tables.cookie(), to.address, to.port, DatagramKey::<A>::TO_FRONTEND);
         if let Some(found) = tables.datagram(&key) {
             let id = u32::from_ne_bytes(found.backend_id);
             // A terminating backend keeps the flows that it has for as long as it serves.
@@ -204,10 +184,6 @@ where
     A: Address,
     T: Tables<A> + Surroundings<A>,
 {
-    let cookie = tables.cookie();
-    if let Some(old) = tables.peer(cookie) {
-        uncount(tables, &old);
-    }
     let peer = Peer {
         frontend: to.address,
         frontend_port: to.port,
@@ -219,9 +195,12 @@ where
         backend_id: choice.id.to_ne_bytes(),
         service: choice.backend.service,
     };
-    if !tables.set_peer(cookie, &peer) {
-        tables.counter(Counter::PeersFull);
-    } else if choice.counted {
+    match tables.replace_peer(tables.cookie(), &peer) {
+        Replaced::New => {}
+        Replaced::Old(old) => uncount(tables, &old),
+        Replaced::Full => return tables.counter(Counter::PeersFull),
+    }
+    if choice.counted {
         tables.count(choice.id);
     }
 }

@@ -14,7 +14,7 @@ use lb_ebpf::{
         frontend::{FrontendKey, Kind, Word, scope},
         run::{self, RunHeader},
     },
-    tables::{Client, Surroundings, Tables},
+    tables::{Client, Replaced, Surroundings, Tables},
 };
 
 pub(crate) const TCP: u8 = 6;
@@ -176,12 +176,11 @@ impl<A: Address> Tables<A> for Fake<A> {
         self.peers.borrow().get(&cookie).copied()
     }
 
-    fn set_peer(&self, cookie: u64, peer: &Peer<A>) -> bool {
+    fn replace_peer(&self, cookie: u64, peer: &Peer<A>) -> Replaced<A> {
         if self.peers_full.get() {
-            return false;
+            return Replaced::Full;
         }
-        self.peers.borrow_mut().insert(cookie, *peer);
-        true
+        self.peers.borrow_mut().insert(cookie, *peer).map_or(Replaced::New, Replaced::Old)
     }
 
     fn remove_peer(&self, cookie: u64) {

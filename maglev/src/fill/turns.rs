@@ -1,6 +1,7 @@
 //! Whose turn it is.
 
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 use super::Size;
 
@@ -19,6 +20,14 @@ pub(super) struct RoundRobin {
 impl RoundRobin {
     pub(super) fn new(count: usize) -> Self {
         Self { next: 0, count }
+    }
+
+    /// Takes up to `most` turns at once, fewer at the end of a round.
+    pub(super) fn row(&mut self, most: usize) -> Range<usize> {
+        let start = self.next;
+        let end = self.count.min(start + most);
+        self.next = if end == self.count { 0 } else { end };
+        start..end
     }
 }
 

@@ -1,21 +1,20 @@
 //! The fill itself: turn after turn, the first free slot of a backend's walk.
 //!
 //! The later the turn, the more slots of a walk are taken: on average `size / left` are looked at. Hence three stages
-//! that differ in speed alone: many turns at a time while a good part is free ([`Batch`]), then a turn at a time with
+//! that differ in speed alone: many turns at a time while a good part is free ([`batch`]), then a turn at a time with
 //! eight slots at once, and for the last turns the other way round, over the slots that are left ([`Tail`]).
 
 use alloc::vec::Vec;
 
 use super::{
-    BackendKey, Seed, Size,
-    batch::Batch,
+    BackendKey, Seed, Size, batch,
     free::Free,
     tail::Tail,
     turns::{InProportion, RoundRobin, Turns},
 };
 
 /// Where a backend is in its walk over the slots.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
     /// The slot that its next turn looks at first.
     pub(super) at: u32,
@@ -35,33 +34,27 @@ impl Walk {
 }
 
 /// Fills `out` by the walks, which are in the order of their first turns, each with its weight above 0.
-pub(super) fn fill(size: Size, walks: Vec<Walk>, weights: &[u32], out: &mut Vec<u32>) {
+pub(super) fn fill(size: Size, mut walks: Vec<Walk>, weights: &[u32], out: &mut Vec<u32>) {
     out.clear();
     let (Some(first), Some(&weight)) = (walks.first(), weights.first()) else { return };
     out.resize(size.get() as usize, first.value);
     if walks.len() == 1 {
         return;
     }
+    let mut free = Free::new(size.get());
     if weights.iter().all(|&w| w == weight) {
-        take_turns(walks, RoundRobin::new(weights.len()), out);
+        let mut turns = RoundRobin::new(walks.len());
+        let left = batch::take_turns(&mut walks, &mut turns, &mut free, out);
+        take_turns(left, walks, turns, free, out);
     } else {
-        take_turns(walks, InProportion::new(weights, size), out);
+        let turns = InProportion::new(weights, size);
+        take_turns(size.get(), walks, turns, free, out);
     }
 }
 
-fn take_turns(mut walks: Vec<Walk>, mut turns: impl Turns, out: &mut [u32]) {
+/// Takes the turns from the one on with which `left` slots are free.
+fn take_turns(left: u32, mut walks: Vec<Walk>, mut turns: impl Turns, mut free: Free, out: &mut [u32]) {
     let size = out.len() as u32;
-    let mut free = Free::new(size);
-    let mut left = size;
-    if walks.len() >= Batch::WORTH_IT {
-        let mut batch = Batch::new();
-        // Of a batch no longer than an eighth of the free slots, few turns meet. Later, walks go on too long for that.
-        while left > size / 8 {
-            let count = (left as usize / 8).min(walks.len()).min(Batch::TURNS);
-            batch.take_turns(count, &mut walks, &mut turns, &mut free, out);
-            left -= count as u32;
-        }
-    }
     // With fewer slots left than a walk looks at to find one, it is less work to look at those.
     let tail = size.isqrt();
     for _ in tail..left {

@@ -89,7 +89,7 @@ fn change() -> impl Strategy<Value = Change> {
 
 proptest! {
     #[test]
-    fn a_filler_fills_as_from_nothing(size in prop::sample::select(&Size::ALL[..5]), start in 0u32..100, changes in prop::collection::vec(change(), 1..40)) {
+    fn a_filler_fills_as_from_nothing(size in prop::sample::select(&Size::ALL[..5]), start in 0u32..100, changes in prop::collection::vec(change(), 1..15)) {
         let size = Size::new(size).expect("a known size");
         let mut filler = Filler::new(size, Seed::DEFAULT);
         let mut wanted = BTreeMap::new();

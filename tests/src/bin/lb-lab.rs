@@ -21,7 +21,7 @@ use lb_tests::lab::{
     object::Object,
     probe::{ProbeOptions, Query},
     server,
-    state::State,
+    state::{self, State},
     teardown,
 };
 use nix::sys::signal::{SigSet, Signal};
@@ -138,7 +138,7 @@ struct Endpoint {
     #[arg(long, default_value = "/")]
     path: String,
     /// How long connecting or an answer may take, in milliseconds.
-    #[arg(long, default_value_t = client::TIMEOUT_MS)]
+    #[arg(long, default_value_t = client::timeout_ms())]
     timeout_ms: u64,
 }
 
@@ -231,8 +231,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Word::Status => println!("{}", serde_json::to_string_pretty(standing(&name)?.state())?),
         Word::Down => {
-            if let Some(state) = State::find(&name)? {
-                teardown::tear_down(&state.id)?;
+            for id in state::ids_of(&name) {
+                teardown::tear_down(&id)?;
             }
             teardown::sweep()?;
         }
@@ -316,7 +316,7 @@ fn take_down_on_signals() -> Result<()> {
         // The process ends here, and its lab becomes one whose process is gone.
         eprintln!("lab: {signal}: taking down what is up");
         let program = std::env::current_exe().expect("/proc is mounted");
-        let id = format!("{}-{}-0", lb_tests::lab::state::PREFIX, std::process::id());
+        let id = format!("{}-{}-0", state::PREFIX, std::process::id());
         let status = (128 + signal as i32).to_string();
         let error = std::process::Command::new(program).args(["abort", &id, &status]).exec();
         eprintln!("lab: {error}");

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 pub use self::{
-    wire::{Dial, Family, Http, Protocol, Reply, Request, SocketId, TIMEOUT_MS},
+    wire::{Dial, Family, Http, Protocol, Reply, Request, SocketId, timeout_ms},
     worker::{dial, hold, work},
 };
 use super::Lab;
@@ -80,7 +80,7 @@ impl Client {
 
     /// Connects a socket. A socket of IPv6 takes an address of IPv4 as v4-in-v6.
     pub fn connect(&mut self, id: SocketId, to: SocketAddr) -> Result<Reply> {
-        self.call(&Request::Connect { id, to, timeout_ms: TIMEOUT_MS })
+        self.call(&Request::Connect { id, to, timeout_ms: timeout_ms() })
     }
 
     /// Opens a TCP socket of the address's family and connects it; `peer` and `local` are in the reply.
@@ -91,7 +91,7 @@ impl Client {
 
     /// Sends an HTTP request on a connected socket, which stays open.
     pub fn request(&mut self, id: SocketId, http: Http) -> Result<Reply> {
-        self.call(&Request::Request { id, http, timeout_ms: TIMEOUT_MS })
+        self.call(&Request::Request { id, http, timeout_ms: timeout_ms() })
     }
 
     /// Sends `GET /` on a connected socket.
@@ -101,7 +101,7 @@ impl Client {
 
     /// Sends a datagram, to an address or where the socket is connected to, and waits for an answer.
     pub fn ask(&mut self, id: SocketId, to: Option<SocketAddr>) -> Result<Reply> {
-        self.call(&Request::Ask { id, to, data: "lab".to_owned(), timeout_ms: TIMEOUT_MS })
+        self.call(&Request::Ask { id, to, data: "lab".to_owned(), timeout_ms: timeout_ms() })
     }
 
     /// Binds a socket.

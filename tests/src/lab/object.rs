@@ -72,8 +72,11 @@ impl Object {
         if kind == "Lab" && metadata.value.is_none() {
             return Ok(Self { kind, namespace: None, name: String::new(), value });
         }
+        let version = Field::new(&kind, &value).get("apiVersion");
         let name = metadata.get("name").name()?.with_context(|| format!("{kind}: metadata.name: is missing"))?;
         let title = format!("{kind} {name}");
+        // The agents refuse such an object, as the API server does: better said before anything starts.
+        version.text()?.with_context(|| format!("{title}: apiVersion: is missing"))?;
         let mut namespace = Field::new(&title, &value).get("metadata").get("namespace").name()?.map(str::to_owned);
         let name = name.to_owned();
         if CLUSTER_SCOPED.contains(&kind.as_str()) {
@@ -232,8 +235,7 @@ mod tests {
 
     #[test]
     fn reads_streams_and_lists() {
-        let yaml =
-            "---\nkind: Node\nmetadata: {name: a}\n---\n---\nkind: List\nitems:\n- kind: Pod\n  metadata: {name: p}\n";
+        let yaml = "---\nkind: Node\napiVersion: v1\nmetadata: {name: a}\n---\n---\nkind: List\nitems:\n- kind: Pod\n  apiVersion: v1\n  metadata: {name: p}\n";
         let objects = Object::parse_all(yaml).expect("is fine");
         let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["Node a", "Pod default/p"]);
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn yaml_survives_a_round_trip() {
-        let text = "kind: Pod\nmetadata:\n  name: p\n  namespace: x\n  annotations: {a: '80', b: 'null', c: 'yes: no', \
+        let text = "kind: Pod\napiVersion: v1\nmetadata:\n  name: p\n  namespace: x\n  annotations: {a: '80', b: 'null', c: 'yes: no', \
                     d: \"two\\nlines\\n\", e: '', f: '- x', g: 1.30, h: '{\"POST /x\":\"y\"}', i: ' #', \
                     j: 'y', k: 'off', l: '~', m: '0x1f', n: '1e3', o: '.5', p: '2026-01-01', q: '0o7', r: '1:30'}\n";
         let objects = Object::parse_all(text).expect("is fine");
@@ -256,11 +258,16 @@ mod tests {
         for (name, yaml, want) in [
             ("no kind", "metadata: {name: a}", "document 1: kind: is missing"),
             ("no name", "kind: Pod", "document 1: Pod: metadata.name: is missing"),
+            ("no version", "kind: Pod\nmetadata: {name: a}", "document 1: Pod a: apiVersion: is missing"),
             ("a path", "kind: Pod\nmetadata: {name: ../x}", "document 1: Pod: metadata.name: `../x` is not a name"),
-            ("a scalar", "kind: Pod\nmetadata: {name: a}\n---\nhello", "document 2: is not an object with a kind"),
+            (
+                "a scalar",
+                "kind: Pod\napiVersion: v1\nmetadata: {name: a}\n---\nhello",
+                "document 2: is not an object with a kind",
+            ),
             (
                 "a namespaced node",
-                "kind: Node\nmetadata: {name: a, namespace: b}",
+                "kind: Node\napiVersion: v1\nmetadata: {name: a, namespace: b}",
                 "document 1: Node a: metadata.namespace: this kind has no namespace",
             ),
         ] {

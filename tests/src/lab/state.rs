@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
@@ -117,25 +118,21 @@ impl State {
 
     /// Reads a lab's state by its id.
     pub fn load(id: &str) -> Result<Self> {
-        let path = Path::new(RUN_DIR).join(id).join("state.json");
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        serde_json::from_str(&text).with_context(|| path.display().to_string())
+        read(id)
     }
 
-    /// Finds the lab of that name which stands on its own.
+    /// Finds the lab of that name.
     pub fn find(name: &str) -> Result<Option<Self>> {
-        let mut found: Vec<Self> = all().iter().filter_map(|id| Self::load(id).ok()).collect();
-        found.retain(|state| state.name.as_deref() == Some(name));
-        if found.len() > 1 {
-            let ids: Vec<&str> = found.iter().map(|state| state.id.as_str()).collect();
-            bail!("there is more than one lab of the name {name}: {}", ids.join(", "));
+        match ids_of(name).as_slice() {
+            [] => Ok(None),
+            [id] => Self::load(id).map(Some),
+            ids => bail!("there is more than one lab of the name {name}: {}", ids.join(", ")),
         }
-        Ok(found.pop())
     }
 
     /// Writes the state, whole or not at all.
     pub fn save(&self) -> Result<()> {
-        write_atomically(&self.dir(), "state.json", serde_json::to_string_pretty(self)?.as_bytes())
+        write_by_way_of(&self.dir(), &self.dir(), "state.json", serde_json::to_string_pretty(self)?.as_bytes())
     }
 
     /// Returns the lab's own directory.
@@ -228,6 +225,34 @@ impl State {
     }
 }
 
+/// The part of a lab's state that decides about its removal, and that each version of this program writes alike.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Claim {
+    /// As in [`State`].
+    pub name: Option<String>,
+    /// As in [`State`].
+    pub owner: Option<Process>,
+}
+
+impl Claim {
+    /// Reads who claims a lab.
+    pub fn load(id: &str) -> Result<Self> {
+        read(id)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(id: &str) -> Result<T> {
+    let path = Path::new(RUN_DIR).join(id).join("state.json");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+/// Returns the ids of the labs of that name; more than one only if two were brought up at the same moment.
+pub fn ids_of(name: &str) -> Vec<String> {
+    let named = |id: &String| Claim::load(id).is_ok_and(|claim| claim.name.as_deref() == Some(name));
+    all().into_iter().filter(named).collect()
+}
+
 /// Returns the ids of all labs of this machine.
 pub fn all() -> Vec<String> {
     let Ok(entries) = fs::read_dir(RUN_DIR) else { return Vec::new() };
@@ -240,7 +265,14 @@ pub fn all() -> Vec<String> {
 /// Writes a file so that whoever watches the directory sees it appear whole: beside the directory, then renamed into it.
 pub fn write_atomically(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
     let parent = directory.parent().expect("the directory is below that of the lab");
-    let temporary = parent.join(format!(".{name}.{}", std::process::id()));
+    write_by_way_of(parent, directory, name, content)
+}
+
+fn write_by_way_of(other: &Path, directory: &Path, name: &str, content: &[u8]) -> Result<()> {
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    // Threads of one process write side by side, and so do commands on one lab.
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = other.join(format!(".{name}.{}.{number}", std::process::id()));
     let path = directory.join(name);
     fs::write(&temporary, content).with_context(|| temporary.display().to_string())?;
     fs::rename(&temporary, &path).with_context(|| path.display().to_string())

@@ -18,7 +18,7 @@ use super::{
     binaries, cgroup, netns,
     place::detach,
     process::Process,
-    state::{self, PREFIX, RUN_DIR, State},
+    state::{self, Claim, PREFIX, RUN_DIR},
 };
 
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +62,8 @@ pub fn sweep() -> Result<()> {
 }
 
 fn is_orphan(id: &str) -> bool {
-    match State::load(id) {
-        Ok(state) => state.owner.is_some_and(|owner| !owner.is_alive()),
+    match Claim::load(id) {
+        Ok(claim) => claim.owner.is_some_and(|owner| !owner.is_alive()),
         Err(_) => {
             let pid = id.trim_start_matches(PREFIX).trim_start_matches('-').split('-').next();
             pid.and_then(|pid| pid.parse().ok()).and_then(Process::of).is_none()
@@ -78,6 +78,37 @@ fn unmount_below(directory: &Path) -> Result<()> {
         umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("umount {point}"))?;
     }
     Ok(())
+}
+
+/// Returns everything of this machine that carries the id of a lab: nothing once it is down.
+pub fn traces(id: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let (prefix, inside) = (format!("{id}-"), format!("{id}/"));
+    let named = |text: &str| text.contains(&prefix) || text.contains(&inside) || text.ends_with(id);
+    for directory in [netns::DIR, RUN_DIR, "/sys/class/net"] {
+        let Ok(entries) = fs::read_dir(directory) else { continue };
+        let names = entries.flatten().map(|entry| entry.path().display().to_string());
+        found.extend(names.filter(|name| named(name)));
+    }
+    let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
+    let mounts = mounts.lines().filter(|line| line.split(' ').nth(1).is_some_and(named));
+    found.extend(mounts.map(|line| format!("mount {line}")));
+    let cgroup = cgroup::mount()?.join(id);
+    found.extend(cgroup.exists().then(|| format!("cgroup {}", cgroup.display())));
+    for entry in fs::read_dir("/proc").context("/proc")?.flatten() {
+        let pid = entry.file_name().to_string_lossy().parse().ok();
+        // One that ended and waits for its parent, maybe the machine's init, is no process any more.
+        if !pid.and_then(Process::of).is_some_and(|process| process.is_alive()) {
+            continue;
+        }
+        let line =
+            String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " ");
+        let cgroups = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if line.contains(&format!("guard {id}")) || line.contains(&prefix) || cgroups.lines().any(named) {
+            found.push(format!("process {}: {line}", entry.file_name().display()));
+        }
+    }
+    Ok(found)
 }
 
 /// A process that takes a lab down when the one that holds this value ends, however it ends.

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    const NODE: &str = "kind: Node\nmetadata: {name: a}\nspec: {podCIDRs: [10.1.0.0/24, 'fd01::/64']}\nstatus: {addresses: \
+    const NODE: &str = "kind: Node\napiVersion: v1\nmetadata: {name: a}\nspec: {podCIDRs: [10.1.0.0/24, 'fd01::/64']}\nstatus: {addresses: \
                         [{type: InternalIP, address: 192.168.0.2}, {type: InternalIP, address: 'fd00::2'}]}\n---\n";
 
     #[test]
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn pods_get_the_next_free_addresses() {
         let yaml = format!(
-            "{NODE}kind: Pod\nmetadata: {{name: p}}\nspec: {{nodeName: a}}\n---\nkind: Pod\nmetadata: {{name: q}}\n\
+            "{NODE}kind: Pod\napiVersion: v1\nmetadata: {{name: p}}\nspec: {{nodeName: a}}\n---\nkind: Pod\napiVersion: v1\nmetadata: {{name: q}}\n\
              spec: {{nodeName: a}}\nstatus: {{podIP: 10.1.0.2}}\n---\n\
-             kind: Pod\nmetadata: {{name: h}}\nspec: {{nodeName: a, hostNetwork: true}}\n"
+             kind: Pod\napiVersion: v1\nmetadata: {{name: h}}\nspec: {{nodeName: a, hostNetwork: true}}\n"
         );
         let topology = Topology::parse(&yaml).expect("is fine");
         let addresses: Vec<String> = topology.pods.iter().map(|pod| format!("{:?}", pod.addresses)).collect();
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn complaints_name_object_and_field() {
-        let node = |rest: &str| format!("kind: Node\nmetadata: {{name: a}}\n{rest}");
-        let pod = |rest: &str| format!("{NODE}kind: Pod\nmetadata: {{name: p, namespace: x}}\n{rest}");
+        let node = |rest: &str| format!("kind: Node\napiVersion: v1\nmetadata: {{name: a}}\n{rest}");
+        let pod = |rest: &str| format!("{NODE}kind: Pod\napiVersion: v1\nmetadata: {{name: p, namespace: x}}\n{rest}");
         for (name, yaml, want) in [
             ("nothing", String::new(), "there is no Node"),
             (
@@ -255,8 +255,8 @@ mod tests {
     #[test]
     fn absent_objects_have_nothing_behind_them() {
         let yaml = format!(
-            "{NODE}kind: Node\nmetadata: {{name: b, annotations: {{lab/absent: 'true'}}}}\n---\n\
-             kind: Pod\nmetadata: {{name: p, annotations: {{lab/absent: 'true'}}}}\nspec: {{nodeName: b}}\n"
+            "{NODE}kind: Node\napiVersion: v1\nmetadata: {{name: b, annotations: {{lab/absent: 'true'}}}}\n---\n\
+             kind: Pod\napiVersion: v1\nmetadata: {{name: p, annotations: {{lab/absent: 'true'}}}}\nspec: {{nodeName: b}}\n"
         );
         let topology = Topology::parse(&yaml).expect("is fine");
         assert_eq!((topology.nodes.len(), topology.pods.len(), topology.objects.len()), (1, 0, 3));

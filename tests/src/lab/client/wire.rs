@@ -7,10 +7,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::super::server::Answer;
+use super::super::{patience, server::Answer};
 
-/// How long connecting or an answer may take when a request does not say: more than one lost SYN.
-pub const TIMEOUT_MS: u64 = 2000;
+/// Returns how long connecting or an answer may take when a request does not say: more than one lost SYN, on this machine.
+pub fn timeout_ms() -> u64 {
+    2000 * u64::from(patience())
+}
 
 /// The number by which a request names a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ pub struct Dial {
     #[serde(default = "one")]
     pub parallel: u32,
     /// How long each may take, in milliseconds.
-    #[serde(default = "timeout")]
+    #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
     /// What is asked over TCP.
     #[serde(default)]
@@ -109,7 +111,7 @@ pub struct Dial {
 impl Dial {
     /// Returns a number of connections one after another.
     pub fn new(to: SocketAddr, proto: Protocol, times: u32) -> Self {
-        Self { to, proto, from: None, times, parallel: 1, timeout_ms: TIMEOUT_MS, http: Http::default() }
+        Self { to, proto, from: None, times, parallel: 1, timeout_ms: timeout_ms(), http: Http::default() }
     }
 }
 
@@ -146,7 +148,7 @@ pub enum Request {
         /// The address.
         to: SocketAddr,
         /// How long it may take.
-        #[serde(default = "timeout")]
+        #[serde(default = "timeout_ms")]
         timeout_ms: u64,
     },
     /// Sends an HTTP request and reads the response: `status`, `body`, `answer`. The connection stays open.
@@ -157,7 +159,7 @@ pub enum Request {
         #[serde(flatten)]
         http: Http,
         /// How long it may take.
-        #[serde(default = "timeout")]
+        #[serde(default = "timeout_ms")]
         timeout_ms: u64,
     },
     /// Sends data, by sendto(2) when an address is given.
@@ -175,7 +177,7 @@ pub enum Request {
         /// The socket.
         id: SocketId,
         /// How long it may take.
-        #[serde(default = "timeout")]
+        #[serde(default = "timeout_ms")]
         timeout_ms: u64,
     },
     /// Sends and receives.
@@ -189,7 +191,7 @@ pub enum Request {
         #[serde(default)]
         data: String,
         /// How long it may take.
-        #[serde(default = "timeout")]
+        #[serde(default = "timeout_ms")]
         timeout_ms: u64,
     },
     /// Asks for `peer` and `local`: getpeername(2) and getsockname(2).
@@ -211,7 +213,7 @@ pub enum Request {
         /// The time between two uses.
         every_ms: u64,
         /// How long an answer may take.
-        #[serde(default = "timeout")]
+        #[serde(default = "timeout_ms")]
         timeout_ms: u64,
         /// What is asked over TCP.
         #[serde(default)]
@@ -299,10 +301,6 @@ fn one() -> u32 {
     1
 }
 
-fn timeout() -> u64 {
-    TIMEOUT_MS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,7 +322,7 @@ mod tests {
             ),
             (
                 r#"{"op":"request","id":1,"method":"POST","path":"/a"}"#,
-                Request::Request { id: SocketId(1), http: Http::new("POST", "/a"), timeout_ms: TIMEOUT_MS },
+                Request::Request { id: SocketId(1), http: Http::new("POST", "/a"), timeout_ms: timeout_ms() },
             ),
             (
                 r#"{"op":"dial","to":"10.96.0.1:80","times":3}"#,

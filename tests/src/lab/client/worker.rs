@@ -90,7 +90,7 @@ impl Worker {
                 let deadline = by(timeout_ms);
                 self.socket(id)?.exchange(&http, deadline).map(Reply::from)
             }
-            Request::Send { id, to, data } => done(self.socket(id)?.send(data.as_bytes(), to, by(super::TIMEOUT_MS))),
+            Request::Send { id, to, data } => done(self.socket(id)?.send(data.as_bytes(), to, by(super::timeout_ms()))),
             Request::Recv { id, timeout_ms } => receive(self.socket(id)?, by(timeout_ms)),
             Request::Ask { id, to, data, timeout_ms } => ask(self.socket(id)?, to, &data, by(timeout_ms)),
             Request::Names { id } => Ok(with_names(Reply::default(), self.socket(id)?)),
