@@ -299,7 +299,8 @@ mod tests {
             let id = BackendId { family: Family::V4, id: service };
             let address = IpAddr::from([10, 244, 0, service as u8]);
             let backend = Backend { address, port: 80, protocol: 6, flags: LIVE | CLUSTER, service };
-            let run = Run { family: Family::V4, generation: 1, service, affinity_ticks: 0, pool: 1, ids: vec![service] };
+            let run =
+                Run { family: Family::V4, generation: 1, service, affinity_ticks: 0, pool: 1, ids: vec![service] };
             let frontend = vip(service as u8);
             state.frontends.insert(frontend, Word::new(service, Kind::Random, 0, 1, frontend.fingerprint()));
             state.backends.insert(id, backend);

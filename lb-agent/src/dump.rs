@@ -237,7 +237,8 @@ mod tests {
             flags,
             service: 7,
         };
-        let run = Run { family: Family::V4, generation: 4099, service: 7, affinity_ticks: 50, pool: 2, ids: vec![3, 9, 3] };
+        let run =
+            Run { family: Family::V4, generation: 4099, service: 7, affinity_ticks: 50, pool: 2, ids: vec![3, 9, 3] };
         MapState {
             frontends: [
                 (vip(1, 80), Word::new(5, Kind::Random, word_flags::SOURCE_RANGES, 4099, 0)),

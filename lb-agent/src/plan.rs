@@ -405,8 +405,10 @@ mod tests {
             addresses: flags.map(|flags| (ip(1), flags)).into_iter().collect(),
             ..MapState::default()
         };
-        let (clear, set) =
-            (|flags| vec![Op::ClearAddress { address: ip(1), flags }], |flags| vec![Op::SetAddress { address: ip(1), flags }]);
+        let (clear, set) = (
+            |flags| vec![Op::ClearAddress { address: ip(1), flags }],
+            |flags| vec![Op::SetAddress { address: ip(1), flags }],
+        );
         for (name, have, want, plan) in [
             ("new", None, Some(REFUSE_UNKNOWN), set(REFUSE_UNKNOWN)),
             ("gone", Some(REFUSE_UNKNOWN), None, clear(0)),
@@ -425,7 +427,10 @@ mod tests {
         let plan = diff_keys(&MapState::default(), &service(1), &keys);
         assert_eq!(
             text(&plan),
-            ["write run 3 of 1 ids for service 7 at line 5", "publish frontend 10.96.0.1:80/TCP as Random, run 3 at line 5"]
+            [
+                "write run 3 of 1 ids for service 7 at line 5",
+                "publish frontend 10.96.0.1:80/TCP as Random, run 3 at line 5"
+            ]
         );
         assert!(diff_keys(&service(1), &MapState::default(), &Keys::default()).is_empty());
     }
