@@ -236,3 +236,131 @@ impl From<StoreError> for Cause {
         Self::Store(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::IpAddr};
+
+    use lb_ebpf::abi::{
+        backend::flags::{CLUSTER, LIVE},
+        frontend::Kind,
+    };
+
+    use super::*;
+    use crate::{
+        desired::state::{Backend, Run},
+        maps::memory::MemoryStore,
+        model::addr::Protocol,
+        plan::diff,
+    };
+
+    /// Refuses every operation on one key.
+    struct Refusing {
+        inner: MemoryStore,
+        map: Map,
+        key: Vec<u8>,
+    }
+
+    impl Refusing {
+        fn check(&self, map: Map, key: &[u8]) -> Result<(), StoreError> {
+            let refused = map == self.map && key == self.key;
+            if refused { Err(StoreError::Kernel { map, operation: "update", errno: libc::EPERM }) } else { Ok(()) }
+        }
+    }
+
+    impl MapStore for Refusing {
+        fn set(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+            self.check(map, key)?;
+            self.inner.set(map, key, value)
+        }
+
+        fn remove(&mut self, map: Map, key: &[u8]) -> Result<(), StoreError> {
+            self.check(map, key)?;
+            self.inner.remove(map, key)
+        }
+
+        fn dump(&self, map: Map) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+            self.inner.dump(map)
+        }
+
+        fn capacity(&self, map: Map) -> u32 {
+            self.inner.capacity(map)
+        }
+    }
+
+    fn vip(last: u8) -> Frontend {
+        Frontend::internal(IpAddr::from([10, 96, 0, last]), 80, Protocol::Tcp)
+    }
+
+    /// Service 1 and service 2, each with one backend, and a run at the line of its number.
+    fn services() -> MapState {
+        let mut state = MapState::default();
+        for service in [1, 2] {
+            let id = BackendId { family: Family::V4, id: service };
+            let address = IpAddr::from([10, 244, 0, service as u8]);
+            let backend = Backend { address, port: 80, protocol: 6, flags: LIVE | CLUSTER, service };
+            let run =
+                Run { family: Family::V4, generation: 1, service, affinity_ticks: 0, pool: 1, ids: vec![service] };
+            let frontend = vip(service as u8);
+            state.frontends.insert(frontend, Word::new(service, Kind::Random, 0, 1, frontend.fingerprint()));
+            state.backends.insert(id, backend);
+            state.runs.insert(service, Arc::new(run));
+        }
+        state
+    }
+
+    fn undone(applied: &Applied) -> Vec<String> {
+        let reason = |failure: &Failure| match failure.cause {
+            Cause::Store(_) => "refused",
+            Cause::Waits => "waits",
+        };
+        applied.failures.iter().map(|failure| format!("{}: {}", reason(failure), failure.op)).collect()
+    }
+
+    #[test]
+    fn what_needs_a_failed_write_waits_and_the_rest_goes_on() {
+        let backend_1 = 1u32.to_ne_bytes().to_vec();
+        let mut store = Refusing { inner: MemoryStore::new(), map: Map::Backends4, key: backend_1 };
+        let mut held = Held::default();
+        let applied = apply(&diff(held.state(), &services()), &mut held, &mut store);
+        assert_eq!(
+            undone(&applied),
+            [
+                "refused: set IPv4 backend 1 to 10.244.0.1:80/TCP, flags 0x9",
+                "waits: write run 1 of 1 ids for service 1 at line 1",
+                "waits: publish frontend 10.96.0.1:80/TCP as Random, run 1 at line 1",
+            ]
+        );
+        assert_eq!(held.state().frontends.keys().copied().collect::<Vec<_>>(), [vip(2)]);
+        assert_eq!(Held::read(&store).unwrap().state(), held.state());
+    }
+
+    #[test]
+    fn what_a_frontend_still_leads_to_stays() {
+        let mut store = Refusing { inner: MemoryStore::new(), map: Map::Arena, key: vec![] };
+        let mut held = Held::default();
+        apply(&diff(held.state(), &services()), &mut held, &mut store);
+        (store.map, store.key) = (Map::Frontends4, vec![10, 96, 0, 1, 0, 80, 6, 0]);
+        let applied = apply(&diff(held.state(), &MapState::default()), &mut held, &mut store);
+        assert_eq!(
+            undone(&applied),
+            ["refused: remove frontend 10.96.0.1:80/TCP", "waits: remove IPv4 backend 1, 10.244.0.1:80/TCP"]
+        );
+        assert_eq!(applied.unnamed, BTreeSet::from([2]));
+        assert!(held.is_named(1) && !held.is_named(2));
+        store.key.clear();
+        let applied = apply(&diff(held.state(), &MapState::default()), &mut held, &mut store);
+        assert_eq!((applied.failures, applied.unnamed), (vec![], BTreeSet::from([1])));
+    }
+
+    #[test]
+    fn a_plan_can_run_twice() {
+        let (mut store, mut held) = (MemoryStore::new(), Held::default());
+        let plan = diff(held.state(), &services());
+        apply(&plan, &mut held, &mut store);
+        let once = Held::read(&store).unwrap();
+        assert_eq!(apply(&plan, &mut held, &mut store).done, plan.len());
+        assert_eq!(Held::read(&store).unwrap().state(), once.state());
+        assert_eq!(*held.state(), services());
+    }
+}

@@ -6,10 +6,12 @@
 //! A service that does not fit keeps what it has, and is compiled again when room was made.
 
 mod claims;
+mod compile;
 pub mod facts;
 mod frontends;
 pub(crate) mod maglev;
 pub mod problems;
+mod publish;
 mod room;
 pub mod rows;
 mod seats;
@@ -19,7 +21,7 @@ mod unit;
 pub(crate) mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -28,13 +30,12 @@ use lb_ebpf::abi::frontend::{Kind, MAX_LINES, Word, address_flags};
 
 pub use self::frontends::Via;
 use self::{
-    claims::{Claim, Claims},
+    claims::Claims,
     facts::Facts,
-    frontends::Listing,
-    room::{Room, RoomError},
+    room::Room,
     seats::Seats,
-    state::{Backend, BackendId, Frontend, MapState, Named, Range, Run},
-    unit::{Spec, Unit, View},
+    state::{BackendId, MapState, Named, Run},
+    unit::Unit,
 };
 use crate::{
     config::{Config, NodePortAddresses},
@@ -44,11 +45,10 @@ use crate::{
     model::{
         Changes, Model, Name,
         addr::{Family, Protocol},
-        service::{Algorithm, Service, ServicePort},
+        service::Algorithm,
     },
     plan::Keys,
     problem::Problem,
-    select::{Here, Selection, select},
 };
 
 /// What the configuration says about services.
@@ -325,273 +325,4 @@ impl Desired {
         let refuse = if refuses { address_flags::REFUSE_UNKNOWN } else { 0 };
         refuse | self.node_ports.get(address).copied().unwrap_or(0)
     }
-
-    fn compile(&mut self, service: &Service, model: &Model, facts: &Facts, touched: &mut Keys) {
-        let (name, mut before) = match self.services.remove_entry(&service.name) {
-            Some(entry) => entry,
-            None => (Arc::new(service.name.clone()), Compiled::default()),
-        };
-        let mut now = Compiled { created: created(service), ..Compiled::default() };
-        now.problems.extend(problems::of_service(service, &self.settings, facts));
-        self.blocked.remove(&name);
-        let families = families(service);
-        for (index, port) in served_ports(service) {
-            let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
-            let views: Vec<View> =
-                families.iter().map(|family| self.view(service, port, *family, model, facts)).collect();
-            let id = self.room.ids.service(
-                &port_name,
-                views.iter().flat_map(|view| view.listings.iter().map(|listing| listing.frontend)),
-                views.iter().flat_map(View::endpoints),
-            );
-            for view in &views {
-                let key = (port.port, port.protocol, view.family);
-                let old = before.units.remove(&key);
-                let spec = Spec {
-                    service,
-                    id,
-                    protocol: port.protocol,
-                    view,
-                    algorithm: service.algorithm.unwrap_or(self.settings.default_algorithm),
-                    maglev_size: self.settings.maglev_size,
-                };
-                match unit::compile(&mut self.room, &spec, old.as_deref()) {
-                    Ok(unit) => {
-                        let unit = Arc::new(unit);
-                        self.replace(&port_name, now.created, old.as_deref(), Some(&unit), touched);
-                        now.units.insert(key, unit);
-                    }
-                    Err(error) => {
-                        self.arena_is_short |= matches!(error, RoomError::Arena(_));
-                        now.problems.push(problems::no_room(&port_name, index, view.family, &error));
-                        self.blocked.insert(Arc::clone(&name));
-                        if let Some(old) = old {
-                            now.units.insert(key, old);
-                        }
-                    }
-                }
-            }
-        }
-        now.addresses = service_addresses(service, &families);
-        self.move_in(&name, &before.addresses, &now.addresses, touched);
-        let ports = before.units.keys().map(|&(port, protocol, _)| (port, protocol));
-        let ports = ports.chain(service.ports.iter().map(|port| (port.port, port.protocol))).collect();
-        self.remove_units(&name, before, touched);
-        self.forget_ports(&name, ports, &now);
-        if now.problems.is_empty() {
-            self.troubled.remove(&name);
-        } else {
-            self.troubled.insert(Arc::clone(&name));
-        }
-        self.services.insert(name, now);
-    }
-
-    /// Gives the numbers that the maps held at the start to those who will have the frontends, before others come by.
-    fn adopt<'a>(&mut self, services: impl Iterator<Item = &'a Service>, facts: &Facts) {
-        let mut first: BTreeMap<Frontend, (i128, PortName)> = BTreeMap::new();
-        for service in services {
-            let name = Arc::new(service.name.clone());
-            let families = families(service);
-            for (_, port) in served_ports(service) {
-                let listings = families.iter().flat_map(|&family| self.listings(service, port, family, facts));
-                for listing in listings.filter(|listing| self.room.ids.is_restored(&listing.frontend)) {
-                    let port_name = PortName { service: Arc::clone(&name), port: port.port, protocol: port.protocol };
-                    let claim = (created(service), port_name);
-                    match first.entry(listing.frontend) {
-                        btree_map::Entry::Vacant(entry) => drop(entry.insert(claim)),
-                        btree_map::Entry::Occupied(mut entry) if claim < *entry.get() => drop(entry.insert(claim)),
-                        btree_map::Entry::Occupied(_) => {}
-                    }
-                }
-            }
-        }
-        for (frontend, (_, port)) in first {
-            self.room.ids.service(&port, [frontend].into_iter(), [].into_iter());
-        }
-    }
-
-    fn listings(&self, service: &Service, port: &ServicePort, family: Family, facts: &Facts) -> Vec<Listing> {
-        let skip = |ip: &IpAddr| !self.settings.translate_local_addresses && facts.device(ip).is_some();
-        let node_ports = self.node_ports.keys().any(|ip| Family::of(ip) == family);
-        frontends::list(service, port, family, skip, node_ports)
-    }
-
-    /// Lists the frontends of a port in one family, and selects its endpoints if there are any.
-    fn view(&self, service: &Service, port: &ServicePort, family: Family, model: &Model, facts: &Facts) -> View {
-        let listings = self.listings(service, port, family, facts);
-        let slices = model.slices.get(&service.name).into_iter().flat_map(BTreeMap::values);
-        let here = Here { node: &facts.node, zone: facts.zone.as_deref() };
-        let selection =
-            if listings.is_empty() { Selection::default() } else { select(service, port, family, slices, &here) };
-        View { family, listings, selection }
-    }
-
-    fn retire(&mut self, name: &Name, touched: &mut Keys) {
-        self.blocked.remove(name);
-        self.troubled.remove(name);
-        if let Some((name, before)) = self.services.remove_entry(name) {
-            self.move_in(&name, &before.addresses, &BTreeSet::new(), touched);
-            let ports = before.units.keys().map(|&(port, protocol, _)| (port, protocol)).collect();
-            self.remove_units(&name, before, touched);
-            self.forget_ports(&name, ports, &Compiled::default());
-        }
-    }
-
-    /// Removes the units that are left of a service.
-    fn remove_units(&mut self, name: &Arc<Name>, before: Compiled, touched: &mut Keys) {
-        for ((port, protocol, _), unit) in before.units {
-            let port_name = PortName { service: Arc::clone(name), port, protocol };
-            self.replace(&port_name, before.created, Some(&unit), None, touched);
-        }
-    }
-
-    /// Gives up the numbers of ports that have no unit.
-    fn forget_ports(&mut self, name: &Arc<Name>, ports: BTreeSet<(u16, Protocol)>, now: &Compiled) {
-        for (port, protocol) in ports {
-            if !Family::ALL.iter().any(|family| now.units.contains_key(&(port, protocol, *family))) {
-                self.room.ids.release_service(&PortName { service: Arc::clone(name), port, protocol });
-            }
-        }
-    }
-
-    fn move_in(&mut self, name: &Arc<Name>, before: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>, touched: &mut Keys) {
-        for address in before.difference(now) {
-            if let btree_map::Entry::Occupied(mut users) = self.users.entry(*address) {
-                users.get_mut().remove(name);
-                if users.get().is_empty() {
-                    users.remove();
-                }
-            }
-            touched.addresses.insert(*address);
-        }
-        for address in now.difference(before) {
-            self.users.entry(*address).or_default().insert(Arc::clone(name));
-            touched.addresses.insert(*address);
-        }
-    }
-
-    /// Puts a unit in the place of the one that the port had in that family.
-    fn replace(
-        &mut self,
-        port: &PortName,
-        created: i128,
-        old: Option<&Unit>,
-        new: Option<&Arc<Unit>>,
-        touched: &mut Keys,
-    ) {
-        if let Some(new) = new {
-            self.tables.extend(new.tables.iter().flatten().cloned());
-            self.seats.set_unit(Arc::clone(new));
-            for (frontend, via, word) in &new.frontends {
-                let claim = Claim { created, port: port.clone(), service: new.id, via: *via, word: *word };
-                self.claims.set(*frontend, claim);
-                self.settle(frontend, touched);
-            }
-        }
-        let Some(old) = old else { return };
-        let new = new.map(|new| &**new);
-        for (frontend, ..) in &old.frontends {
-            if new.is_none_or(|new| !new.has_frontend(frontend)) {
-                self.claims.withdraw(frontend, old.id);
-                self.settle(frontend, touched);
-            }
-        }
-        for (line, _) in old.tables.iter().flatten().filter(|(line, _)| new.is_none_or(|new| !new.has_table(*line))) {
-            self.tables.remove(line);
-            touched.runs.insert(*line);
-        }
-        let kept: BTreeSet<BackendId> =
-            new.into_iter().flat_map(|new| new.backends.iter().map(|(id, _)| *id)).collect();
-        for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
-            self.room.ids.drop_backend(*id);
-            touched.backends.insert(*id);
-        }
-        if new.is_none() {
-            self.seats.remove_unit(old);
-        }
-    }
-
-    /// Gives a frontend to whoever claims it first.
-    fn settle(&mut self, frontend: &Frontend, touched: &mut Keys) {
-        let winner = self.claims.winner(frontend);
-        self.seats.give(*frontend, winner.map(|claim| claim.service));
-        let word = winner.map(|claim| claim.word);
-        let before = match word {
-            Some(word) => self.want.frontends.insert(*frontend, word),
-            None => self.want.frontends.remove(frontend),
-        };
-        if before == word {
-            return;
-        }
-        touched.frontends.insert(*frontend);
-        if let Some(line) = word.and_then(|word| self.named.add(word)) {
-            self.want.runs.insert(line, Arc::clone(&self.tables[&line]));
-            touched.runs.insert(line);
-        }
-        if let Some(line) = before.and_then(|word| self.named.remove(word)) {
-            self.want.runs.remove(&line);
-            touched.runs.insert(line);
-        }
-    }
-
-    /// Shows the backends and ranges of the units that have a frontend, and of no others.
-    fn follow_seats(&mut self, touched: &mut Keys) {
-        for change in self.seats.follow() {
-            let (old, new) = (Entries::of(&change.before), Entries::of(&change.now));
-            let kept: BTreeSet<BackendId> = new.backends.iter().map(|(id, _)| *id).collect();
-            for (id, _) in old.backends.iter().filter(|(id, _)| !kept.contains(id)) {
-                self.want.backends.remove(id);
-                touched.backends.insert(*id);
-            }
-            for (id, backend) in new.backends {
-                if self.want.backends.insert(*id, *backend) != Some(*backend) {
-                    touched.backends.insert(*id);
-                }
-            }
-            for range in old.ranges.iter().filter(|range| !new.ranges.contains(range)) {
-                self.want.ranges.remove(range);
-                touched.ranges.insert(*range);
-            }
-            for range in new.ranges.iter().filter(|range| !old.ranges.contains(range)) {
-                self.want.ranges.insert(*range);
-                touched.ranges.insert(*range);
-            }
-        }
-    }
-}
-
-/// What a unit shows besides its frontends and tables.
-struct Entries<'a> {
-    backends: &'a [(BackendId, Backend)],
-    ranges: &'a [Range],
-}
-
-impl<'a> Entries<'a> {
-    fn of(unit: &'a Option<Arc<Unit>>) -> Self {
-        match unit {
-            Some(unit) => Self { backends: &unit.backends, ranges: &unit.ranges },
-            None => Self { backends: &[], ranges: &[] },
-        }
-    }
-}
-
-/// The families that a Service has: those of its ClusterIPs.
-fn families(service: &Service) -> BTreeSet<Family> {
-    service.cluster_ips.iter().map(Family::of).collect()
-}
-
-/// The ports that a socket can be translated for, with their places.
-fn served_ports(service: &Service) -> impl Iterator<Item = (usize, &ServicePort)> {
-    service.ports.iter().enumerate().filter(|(_, port)| port.protocol != Protocol::Sctp)
-}
-
-/// When a Service was created, as it counts where two claim one frontend.
-fn created(service: &Service) -> i128 {
-    service.created.unwrap_or(i128::MAX)
-}
-
-/// The addresses at which pods and nodes find a Service, in the families that it has.
-fn service_addresses(service: &Service, families: &BTreeSet<Family>) -> BTreeSet<IpAddr> {
-    let all = service.cluster_ips.iter().chain(&service.load_balancer_ips).chain(&service.external_ips);
-    all.copied().filter(|ip| families.contains(&Family::of(ip))).collect()
 }

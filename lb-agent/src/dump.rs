@@ -219,3 +219,76 @@ fn address_words(bits: u32) -> String {
     let known: Vec<&str> = words.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, word)| *word).collect();
     if known.is_empty() { format!("flags {bits:#x}") } else { known.join(" ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::desired::state::{Frontend, Range};
+
+    fn state() -> MapState {
+        let vip = |last, port| Frontend::internal(IpAddr::from([10, 96, 0, last]), port, Protocol::Tcp);
+        let id = |id| BackendId { family: Family::V4, id };
+        let backend = |last, flags| Backend {
+            address: IpAddr::from([10, 244, 0, last]),
+            port: 8080,
+            protocol: 6,
+            flags,
+            service: 7,
+        };
+        let run =
+            Run { family: Family::V4, generation: 4099, service: 7, affinity_ticks: 50, pool: 2, ids: vec![3, 9, 3] };
+        MapState {
+            frontends: [
+                (vip(1, 80), Word::new(5, Kind::Random, word_flags::SOURCE_RANGES, 4099, 0)),
+                (vip(1, 81), Word::new(6, Kind::Random, 0, 1, 0)),
+                (vip(2, 80), Word(0)),
+            ]
+            .into(),
+            backends: [(id(1), backend(2, flags::TERMINATING)), (id(3), backend(1, flags::LIVE | flags::LOCAL))].into(),
+            runs: [(5, Arc::new(run))].into(),
+            addresses: [(IpAddr::from([10, 96, 0, 1]), 1), (IpAddr::from([10, 96, 0, 9]), 64)].into(),
+            ranges: [Range { service: 8, address: IpAddr::from([192, 0, 2, 0]), prefix: 24 }].into(),
+        }
+    }
+
+    fn lines(verbose: bool) -> Vec<String> {
+        let state = state();
+        let name = |service| (service == 7).then(|| "default/web:80/TCP".to_owned());
+        let text = Dump { state: &state, name, verbose }.text();
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    #[test]
+    fn everything_is_shown_also_what_no_agent_writes() {
+        assert_eq!(
+            lines(false),
+            [
+                "addresses4 10.96.0.1 refuse-unknown",
+                "addresses4 10.96.0.9 flags 0x40",
+                "arena default/web:80/TCP IPv4 local affinity 5s: unknown backend 9, 10.244.0.1:8080 x2",
+                "backends4 10.244.0.1:8080/TCP default/web:80/TCP local",
+                "backends4 10.244.0.2:8080/TCP default/web:80/TCP terminating free",
+                "frontends4 10.96.0.1:80/TCP random default/web:80/TCP local source-ranges",
+                "frontends4 10.96.0.1:81/TCP random no run 1 at line 6",
+                "frontends4 10.96.0.2:80/TCP word 0x0000000000000000",
+                "ranges4 service 8 192.0.2.0/24 admitted",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_are_shown_on_request() {
+        let lines = lines(true);
+        for (place, end) in [
+            (2, "(line 5, generation 4099)"),
+            (3, "(id 3)"),
+            (4, "(id 1)"),
+            (5, "(line 5, generation 3)"),
+            (6, "(line 6, generation 1)"),
+        ] {
+            assert!(lines[place].ends_with(end), "{}", lines[place]);
+        }
+    }
+}

@@ -308,3 +308,142 @@ impl fmt::Display for Op {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_ebpf::abi::{
+        backend::flags::{CLUSTER, LIVE, LOCAL, TERMINATING},
+        frontend::Kind,
+    };
+
+    use super::*;
+    use crate::model::addr::{Family, Protocol};
+
+    const ID: BackendId = BackendId { family: Family::V4, id: 1 };
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 96, 0, last])
+    }
+
+    fn vip(last: u8) -> Frontend {
+        Frontend::internal(ip(last), 80, Protocol::Tcp)
+    }
+
+    fn backend(flags: u8) -> Backend {
+        Backend { address: IpAddr::from([10, 244, 0, 1]), port: 8080, protocol: 6, flags: flags | LIVE, service: 7 }
+    }
+
+    fn with_backend(flags: u8) -> MapState {
+        MapState { backends: [(ID, backend(flags))].into(), ..MapState::default() }
+    }
+
+    /// A service on one address, with everything that it can have.
+    fn service(last: u8) -> MapState {
+        let run = Run { family: Family::V4, generation: 3, service: 7, affinity_ticks: 0, pool: 1, ids: vec![1] };
+        MapState {
+            frontends: [(vip(last), Word::new(5, Kind::Random, 1, 3, vip(last).fingerprint()))].into(),
+            backends: [(ID, backend(CLUSTER))].into(),
+            runs: [(5, Arc::new(run))].into(),
+            addresses: [(ip(last), address_flags::REFUSE_UNKNOWN)].into(),
+            ranges: [Range { service: 7, address: IpAddr::from([192, 0, 2, 0]), prefix: 24 }].into(),
+        }
+    }
+
+    fn text(plan: &[Op]) -> Vec<String> {
+        plan.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn stages_are_in_order() {
+        let nothing = MapState::default();
+        assert_eq!(
+            text(&diff(&nothing, &service(1))),
+            [
+                "admit 192.0.2.0/24 to service 7",
+                "set IPv4 backend 1 to 10.244.0.1:8080/TCP, flags 0x9",
+                "write run 3 of 1 ids for service 7 at line 5",
+                "publish frontend 10.96.0.1:80/TCP as Random, run 3 at line 5",
+                "set address 10.96.0.1 to flags 0x1",
+            ]
+        );
+        assert_eq!(
+            text(&diff(&service(1), &nothing)),
+            [
+                "remove address 10.96.0.1",
+                "remove frontend 10.96.0.1:80/TCP",
+                "remove IPv4 backend 1, 10.244.0.1:8080/TCP",
+                "admit 192.0.2.0/24 to service 7 no more",
+            ]
+        );
+        assert_eq!(diff(&service(1), &service(1)), []);
+    }
+
+    #[test]
+    fn a_backend_is_in_a_pool_before_and_after_a_table_needs_it() {
+        let set = |flags| Op::SetBackend { id: ID, backend: backend(flags) };
+        let settle = |flags| Op::SettleBackend { id: ID, backend: backend(flags) };
+        for (name, have, want, plan) in [
+            ("joins", CLUSTER, CLUSTER | LOCAL, vec![set(CLUSTER | LOCAL)]),
+            ("leaves", CLUSTER | LOCAL, CLUSTER, vec![settle(CLUSTER)]),
+            ("changes pools", CLUSTER, LOCAL, vec![set(CLUSTER | LOCAL), settle(LOCAL)]),
+            ("terminates and drains", CLUSTER, TERMINATING, vec![settle(TERMINATING)]),
+            ("terminates and serves", CLUSTER, CLUSTER | TERMINATING, vec![settle(CLUSTER | TERMINATING)]),
+            ("comes back", TERMINATING, CLUSTER, vec![set(CLUSTER)]),
+            ("stays", CLUSTER, CLUSTER, vec![]),
+        ] {
+            assert_eq!(diff(&with_backend(have), &with_backend(want)), plan, "{name}");
+        }
+        let mut foreign = with_backend(CLUSTER);
+        foreign.backends.insert(ID, Backend { service: 9, ..backend(CLUSTER) });
+        assert_eq!(diff(&foreign, &with_backend(CLUSTER)), [set(CLUSTER)], "somebody else's value is written over");
+    }
+
+    #[test]
+    fn addresses_refuse_only_what_is_not_served() {
+        use address_flags::{NODE_PORT, REFUSE_UNKNOWN};
+        let at = |flags: Option<u32>| MapState {
+            addresses: flags.map(|flags| (ip(1), flags)).into_iter().collect(),
+            ..MapState::default()
+        };
+        let (clear, set) = (
+            |flags| vec![Op::ClearAddress { address: ip(1), flags }],
+            |flags| vec![Op::SetAddress { address: ip(1), flags }],
+        );
+        for (name, have, want, plan) in [
+            ("new", None, Some(REFUSE_UNKNOWN), set(REFUSE_UNKNOWN)),
+            ("gone", Some(REFUSE_UNKNOWN), None, clear(0)),
+            ("a device takes it", Some(REFUSE_UNKNOWN), Some(NODE_PORT), clear(NODE_PORT)),
+            ("a device gives it back", Some(NODE_PORT), Some(REFUSE_UNKNOWN), set(REFUSE_UNKNOWN)),
+            ("a strange zero", Some(0), None, clear(0)),
+        ] {
+            assert_eq!(diff(&at(have), &at(want)), plan, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_keys_are_left_alone() {
+        let mut keys = Keys::default();
+        keys.add(&Op::SetFrontend { frontend: vip(1), word: service(1).frontends[&vip(1)] });
+        let plan = diff_keys(&MapState::default(), &service(1), &keys);
+        assert_eq!(
+            text(&plan),
+            [
+                "write run 3 of 1 ids for service 7 at line 5",
+                "publish frontend 10.96.0.1:80/TCP as Random, run 3 at line 5"
+            ]
+        );
+        assert!(diff_keys(&service(1), &MapState::default(), &Keys::default()).is_empty());
+    }
+
+    #[test]
+    fn additions_take_nothing_away() {
+        let kept = additions(diff(&service(1), &service(2)), &service(1));
+        assert_eq!(
+            text(&kept),
+            ["publish frontend 10.96.0.2:80/TCP as Random, run 3 at line 5", "set address 10.96.0.2 to flags 0x1"]
+        );
+        let mut changed = service(1);
+        changed.frontends.insert(vip(1), Word::new(0, Kind::Refuse, 0, 0, vip(1).fingerprint()));
+        assert_eq!(additions(diff(&service(1), &changed), &service(1)), [], "a word is not replaced");
+    }
+}
