@@ -12,6 +12,7 @@ use crate::{
         rows::{BackendRow, ServiceRow},
         status::{Canary, MapUse, Status},
     },
+    desired::rows::NoTable,
     dump::Dump,
 };
 use lb_ebpf::abi::maps::{AFFINITY, CLIENTS, COUNTERS, DATAGRAMS, PEERS, STRAYS};
@@ -81,7 +82,13 @@ impl Answers for Shared {
         let core = self.core();
         let MaglevQuery { port, protocol, family } = query;
         let shown = core.reconciler.desired().maglev_table(&core.model, &port.service, port.port, *protocol, *family);
-        shown.map_err(|none| ApiError::new(Reason::NotFound, none.to_string()))
+        shown.map_err(|none| {
+            let reason = match none {
+                NoTable::NoPort { .. } => Reason::NotFound,
+                NoTable::NotMaglev { .. } => Reason::NotMaglev,
+            };
+            ApiError::new(reason, none.to_string())
+        })
     }
 
     fn counters(&self) -> Result<Counters, ApiError> {
