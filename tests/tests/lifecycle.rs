@@ -12,7 +12,7 @@ use std::{
 
 use lb_agent::maps::raw::RawMap;
 use lb_tests::{
-    ask::{Link, eventually},
+    ask::{Link, PATIENCE, eventually},
     lab::{
         Lab, Options, Topology,
         agent::AgentOptions,
@@ -46,13 +46,13 @@ fn objects(yaml: &str) -> Vec<Object> {
 }
 
 /// The default topology with an agent on node-a alone: everything here happens to that one.
-fn up(more: &str, config: Option<&str>) -> Lab {
+fn up(more: &str, config: &str) -> Lab {
     assert!(nix::unistd::geteuid().is_root(), "this test needs root");
     let topology = Topology::parse(&format!("{}\n---\n{more}", topology::DEFAULT)).expect("the topology is fine");
     let absent = AgentOptions { absent: true, ..AgentOptions::default() };
-    let agent = AgentOptions { config: config.map(str::to_owned), ..AgentOptions::default() };
+    let agent = AgentOptions { config: Some(config.to_owned()), ..AgentOptions::default() };
     let agents = BTreeMap::from([("node-b".to_owned(), absent)]);
-    let options = Options { agent, agents, ..Options::default() };
+    let options = Options { agent, agents, ready_timeout: PATIENCE, ..Options::default() };
     Lab::up(&topology, &options).expect("the lab comes up")
 }
 
@@ -90,7 +90,7 @@ impl Held {
             let id = client.open(Family::of(&at(to)), protocol).expect("is possible");
             assert!(client.connect(id, at(to)).expect("is possible").ok, "{to}");
             let http = lb_tests::lab::client::Http::default();
-            client.call(&Request::Hold { id, every_ms: 2, timeout_ms: 2000, http }).expect("is possible");
+            client.call(&Request::Hold { id, every_ms: 20, timeout_ms: 2000, http }).expect("is possible");
             id
         };
         let (tcp, tcp6, udp) = (open(WEB, Protocol::Tcp), open(WEB6, Protocol::Tcp), open(ECHO, Protocol::Udp));
@@ -152,7 +152,8 @@ fn of(links: &BTreeMap<String, Link>, part: impl Fn(&Link) -> u64) -> BTreeMap<&
 #[ignore = "needs root"]
 fn an_agent_comes_and_goes() {
     let sticky = service("sticky", "10.96.0.20", ", sessionAffinity: ClientIP");
-    let mut lab = up(&format!("{sticky}{}", service("gone", "10.96.0.30", "")), None);
+    let sizes = "maps: {frontends: 1024, backends: 2048, addresses: 512, peers: 4096, datagrams: 8192}";
+    let mut lab = up(&format!("{sticky}{}", service("gone", "10.96.0.30", "")), sizes);
     let mut client = lab.client("default/caller").expect("a client starts");
     let mut loop_client = lab.client("default/caller").expect("a client starts");
     let held = Held::start(&mut client);
@@ -227,7 +228,7 @@ fn away(lab: &mut Lab, client: &mut Client, held: &Held) {
     works(client, "before the first full list");
 
     fs::rename(&hidden, &manifests).unwrap();
-    agent.wait_ready(lb_tests::ask::PATIENCE).unwrap();
+    agent.wait_ready(PATIENCE).unwrap();
     eventually("the new service", || try_once(client, LATE).ok.then_some(()));
     eventually("the deleted service is gone", || (!try_once(client, GONE).ok).then_some(()));
     lab.wait_cured("node-a", "NoManifests");
@@ -256,7 +257,7 @@ fn resized(lab: &mut Lab, client: &mut Client) {
         lab.end_agent("node-a", SIGTERM).unwrap();
         let config = Some(sizes.to_owned());
         let agent = lab.start_agent_with("node-a", AgentOptions { config, ..AgentOptions::default() }).unwrap();
-        agent.wait_ready(lb_tests::ask::PATIENCE).unwrap();
+        agent.wait_ready(PATIENCE).unwrap();
     });
     assert_eq!((lab.ids("node-a").unwrap(), lab.dump("node-a").unwrap()), (ids, dump), "everything is kept");
     let status = lab.agent("node-a").unwrap().status().unwrap();
@@ -314,6 +315,11 @@ fn kept(pins: &Path) -> BTreeMap<&'static str, BTreeSet<Vec<u8>>> {
     names.map(|name| (name, entries(name))).into()
 }
 
+fn warnings(lab: &Lab) -> Vec<String> {
+    let log = lab.log("node-a").unwrap();
+    log.lines().filter(|line| line.contains("level=warn")).map(str::to_owned).collect()
+}
+
 fn flush(pins: &Path) {
     for name in kept(pins).keys() {
         let map = RawMap::open(&pins.join("maps").join(name)).expect(name);
@@ -332,9 +338,11 @@ fn flush(pins: &Path) {
 fn what_others_take_away_comes_back() {
     // Small maps, since all of them is read again and again.
     let small = "maps: {frontends: 64, backends: 64, addresses: 64}";
-    let mut lab = up(&service("sticky", "10.96.0.20", ", sessionAffinity: ClientIP"), Some(small));
+    let mut lab = up(&service("sticky", "10.96.0.20", ", sessionAffinity: ClientIP"), small);
     let mut client = lab.client("default/caller").expect("a client starts");
     works(&mut client, "at first");
+    eventually("the canary", || (lab.agent("node-a").ok()?.status().ok()?["canary"]["ok"] == true).then_some(()));
+    assert_eq!(warnings(&lab), Vec::<String>::new(), "nothing is wrong yet");
     let pins = lab.pins("node-a");
 
     let links = lab.links("node-a").unwrap();
@@ -361,17 +369,14 @@ fn what_others_take_away_comes_back() {
     works(&mut client, "with its maps back");
     eventually("the canary", || (lab.agent("node-a").ok()?.status().ok()?["canary"]["ok"] == true).then_some(()));
 
-    let log = lab.log("node-a").unwrap();
-    let said: Vec<_> = log.lines().filter(|line| line.contains("had detached hooks")).collect();
-    assert!(
-        said.len() == 2 && said[0].contains("hooks=11") && said[1].contains("hooks=1"),
-        "one warning each: {said:?}"
-    );
-    // Without maps the canary fails too, and says so once.
-    let (canary, others): (Vec<_>, Vec<_>) =
-        log.lines().filter(|line| line.contains("level=warn")).partition(|line| line.contains("kind=Canary"));
-    assert!(canary.len() <= 1 && canary.iter().all(|line| line.contains("Node node-a")), "{canary:?}");
-    assert_eq!(others.len(), 2, "and nothing else: {others:?}");
+    // One warning for each time; a look in the middle of a removal makes two of one. The canary may have failed meanwhile.
+    let warned = warnings(&lab).into_iter().filter(|line| !line.contains("kind=Canary"));
+    let hooks = warned.map(|line| {
+        let (_, hooks) = line.split_once("somebody else had detached hooks").expect("nothing else is wrong");
+        hooks.rsplit_once('=').and_then(|(_, count)| count.trim().parse::<usize>().ok()).expect("how many")
+    });
+    let hooks: Vec<usize> = hooks.collect();
+    assert!(hooks.iter().sum::<usize>() == 12 && hooks.len() <= 3, "{hooks:?}");
     let dump = lab.dump("node-a").unwrap();
     lab.end_agent("node-a", SIGKILL).unwrap();
     lab.start_agent("node-a").unwrap();

@@ -34,9 +34,12 @@ impl Process {
         Self::of(std::process::id()).expect("/proc is mounted and holds the calling process")
     }
 
-    /// Returns whether it still runs; one that only waits to be reaped does not.
+    /// Returns whether it still runs; one that only waits to be reaped does not. A first thread that has ended waits for
+    /// the others, which hold the process's files until then.
     pub fn is_alive(&self) -> bool {
-        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
+        let threads = || fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count);
+        Stat::read(self.pid)
+            .is_some_and(|stat| stat.started == self.started && (!matches!(stat.state, 'Z' | 'X') || threads() > 1))
     }
 
     /// Sends a signal, unless the process is gone.
